@@ -12,6 +12,8 @@ from yoloship.errors import visible, visible_json
 
 LogForm = Literal["json", "text", "none"]
 _NAME: Final = "yoloship.serve"
+_OTHERS: Final = (("uvicorn.error", logging.WARNING), ("asyncio", logging.ERROR))
+"""Loggers of libraries, whose lines would otherwise have another form, and the least that is written of each."""
 
 
 class _JsonLines(logging.Formatter):
@@ -37,12 +39,13 @@ def begin_log(form: LogForm) -> None:
     Args:
         form: ``json``, ``text``, or ``none``, which writes errors only, as text.
     """
-    logger = logging.getLogger(_NAME)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.ERROR if form == "none" else logging.INFO)
+    for name, level in ((_NAME, logging.INFO), *_OTHERS):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.ERROR if form == "none" else level)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    logger = logging.getLogger("yoloship.serve")
-    before = logger.handlers[:], logger.propagate, logger.level
+    loggers = [logging.getLogger(name) for name in ("yoloship.serve", "uvicorn.error", "asyncio")]
+    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     yield
-    logger.handlers[:], logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
+    for logger, handlers, propagate, level in before:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def test_a_line_of_json_has_the_facts_of_a_request(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +53,12 @@ def test_a_fault_has_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     except ValueError:
         logging.getLogger("yoloship.serve").exception("failed")
     assert "ValueError: deep" in json.loads(capsys.readouterr().err)["trace"]
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "asyncio"])
+def test_lines_of_libraries_have_the_same_form(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    begin_log("json")
+    logging.getLogger(name).error("broken \x1b[31m")
+    logging.getLogger(name).info("shutting down")
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["broken \x1b[31m"]

@@ -62,3 +62,13 @@ def test_the_threads_of_a_server_that_run_models_step_back_and_its_event_loop_do
         runs = [one.native_id or 0 for one in threading.enumerate() if one.name.startswith("yoloship-run")]
         assert runs
         assert all(niceness(thread) == min(before + 5, 19) for thread in runs)
+
+
+def test_a_system_that_forbids_it_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr("os.setpriority", forbidden)
+    before = niceness()
+    step_back()
+    assert niceness() == before
