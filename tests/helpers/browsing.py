@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, FilePayload, Page
 
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--use-fake-device-for-media-stream",
@@ -54,16 +54,25 @@ def browsing() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, address: str, *, allowed: str | None = None, **context: Any) -> Iterator[Page]:
-    """The page in a fresh context. At its end nothing may stand on the console, and no script may have failed.
+    """The page in a context of its own, with the arguments of `Browser.new_context`; see `tab`."""
+    shown = browser.new_context(**context)
+    try:
+        with tab(shown, address, allowed=allowed) as page:
+            yield page
+    finally:
+        shown.close()
+
+
+@contextmanager
+def tab(context: BrowserContext, address: str, *, allowed: str | None = None) -> Iterator[Page]:
+    """The page in a tab of its own. At its end nothing may stand on the console, and no script may have failed.
 
     Args:
-        browser: The browser.
+        context: Of the browser.
         address: Of the page.
         allowed: The beginning of lines on the console that the test provokes.
-        context: Of `Browser.new_context`.
     """
-    shown = browser.new_context(**context)
-    page = shown.new_page()
+    page = context.new_page()
     page.set_default_timeout(60_000)
     lines: list[str] = []
     page.on("console", lambda message: lines.append(message.text))
@@ -72,8 +81,31 @@ def opened(browser: Browser, address: str, *, allowed: str | None = None, **cont
         page.goto(address)
         yield page
     finally:
-        shown.close()
+        page.close()
     assert [line for line in lines if allowed is None or not line.startswith(allowed)] == []
+
+
+def named(name: str, data: bytes, kind: str = "image/png") -> FilePayload:
+    """A file for the page, and the type that the browser believes it has."""
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def rows(page: Page, pane: int = 0) -> list[list[str]]:
+    """The cells of a table of what was found."""
+    table = page.locator(".pane").nth(pane).locator(".found tbody tr:visible")
+    return [[cell.strip() for cell in row.split("\t")] for row in table.all_inner_texts()]
+
+
+def pixel(page: Page, x: float, y: float) -> list[int]:
+    """Red, green, blue and alpha of what is drawn at a place of a picture that is 64 pixels wide."""
+    found: list[int] = page.evaluate(
+        """([x, y]) => { const canvas = document.querySelector(".overlay"), scale = canvas.width / 64;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        return [...copy.getImageData(Math.round(x * scale), Math.round(y * scale), 1, 1).data]; }""",
+        [x, y],
+    )
+    return found
 
 
 def finder(path: Path, names: Sequence[str], rows: Sequence[Sequence[float]]) -> Path:

@@ -41,7 +41,7 @@ POLICY: Final = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' blob:",
+        "img-src 'self'",
         "media-src blob: mediastream:",
         "connect-src 'self'",
         "base-uri 'none'",

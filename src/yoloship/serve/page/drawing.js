@@ -1,10 +1,10 @@
 // Draws what was found on a canvas: with the colours, the skeleton and the order of yoloship's own images.
 
-import { plain } from "./elements.js";
+import { short } from "./elements.js";
 import { Places } from "./place.js";
 
 const GOLDEN_ANGLE_TURNS = 0.38196601125, LIGHTNESS = [0.5, 0.62, 0.42], SATURATION = 0.9;
-const TINT = 0.45, VISIBLE = 0.5, MOST_LABELS = 400, LONGEST_NAME = 60;
+const TINT = 0.45, VISIBLE = 0.5, MOST_LABELS = 400;
 const HEAD = [255, 220, 80], LEFT = [40, 170, 255], RIGHT = [255, 90, 70], TRUNK = [120, 230, 120];
 const LIMBS = [
   [15, 13, LEFT], [13, 11, LEFT], [16, 14, RIGHT], [14, 12, RIGHT], [11, 12, TRUNK], [5, 11, TRUNK], [6, 12, TRUNK],
@@ -142,7 +142,7 @@ function drawLabels(context, objects, look) {
     if (!one.box?.every(Number.isFinite)) continue;
     const box = one.box.map((value, side) => Math.max(0, Math.min(value * look.scale, side % 2 ? look.height : look.width)));
     let sizePx = look.textPx;
-    const text = `${plain(one.name).slice(0, LONGEST_NAME)} ${one.score?.toFixed(2) ?? ""}`.trim();
+    const text = `${short(one.name)} ${one.score?.toFixed(2) ?? ""}`.trim();
     context.font = font(sizePx);
     const wide = context.measureText(text).width;
     if (wide > box[2] - box[0]) sizePx = Math.max(look.leastTextPx ?? 9, sizePx * Math.max(2 / 3, (box[2] - box[0]) / wide));

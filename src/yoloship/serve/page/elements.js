@@ -16,7 +16,12 @@ export function make(tag, given = {}, ...children) {
 export const byId = id => document.getElementById(id);
 
 /** Put a word of a stranger into the page: isolated, so that letters written from right to left move nothing else. */
-export const word = text => make("bdi", {}, plain(text));
+export const word = text => make("bdi", {}, short(text));
+
+const LONGEST = 80;
+
+/** The beginning of a text that may be endless. */
+export const short = text => (text.length > LONGEST ? `${plain(text.slice(0, LONGEST))}…` : plain(text));
 
 /** A text without characters that control it: they are shown as their number. */
 export function plain(text) {

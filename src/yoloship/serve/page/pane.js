@@ -1,7 +1,7 @@
 // What one model says of the picture: the picture with what was found, a table, the time it took.
 
 import { classColor, css, drawClass, drawObjects, paint } from "./drawing.js";
-import { counted, make, milliseconds, plain, word } from "./elements.js";
+import { counted, make, milliseconds, plain, short, word } from "./elements.js";
 import { countsOf, filtered, isClassification, objectAt, objectsOf } from "./record.js";
 import { copyText, saveText, savePicture } from "./saving.js";
 import { Table } from "./table.js";
@@ -81,8 +81,8 @@ export class Pane {
   get summary() {
     const { answer } = this.#look;
     if (!answer) return "no answer yet";
-    if (isClassification(answer.record)) return this.#shown.slice(0, 1).map(one => `${plain(one.name)} ${one.score.toFixed(2)}`)[0] ?? "no class";
-    const counts = [...countsOf(this.#shown)].map(([name, count]) => `${count} ${plain(name)}`);
+    if (isClassification(answer.record)) return this.#shown.slice(0, 1).map(one => `${short(one.name)} ${one.score.toFixed(2)}`)[0] ?? "no class";
+    const counts = [...countsOf(this.#shown)].map(([name, count]) => `${count} ${short(name)}`);
     return `${counted(this.#shown.length, "object")}${counts.length ? `: ${counts.join(", ")}` : ""}`;
   }
 
@@ -122,7 +122,8 @@ export class Pane {
   #redraw() {
     const look = this.#look;
     if (!look) return;
-    this.table.update(this.#shown, { active: this.#active, picked: this.#picked, colorOf: this.#color });
+    const { task } = look.model, has = { box: task !== "classify", angle: task === "obb", found: look.only !== null };
+    this.table.update(this.#shown, { active: this.#active, picked: this.#picked, has, colorOf: this.#color });
     const [width, height] = sizeOf(look);
     this.frame.hidden = !width;
     if (!width || !this.stage.clientWidth) return;

@@ -9,7 +9,7 @@ const COLUMNS = [
   { name: "Score", value: one => one.score, text: one => one.score?.toFixed(3) ?? "–" },
   { name: "Found by", needs: "found", value: one => one.found },
   ...["Left", "Top", "Right", "Bottom"].map((name, side) => ({
-    name, needs: "box", title: "Pixels of the image", value: one => one.box[side], text: one => one.box[side]?.toFixed(1) ?? "–",
+    name, needs: "box", title: "Pixels of the image", value: one => one.box?.[side], text: one => one.box?.[side]?.toFixed(1) ?? "–",
   })),
   { name: "Angle", needs: "angle", title: "Degrees", value: one => one.angle, text: one => `${((one.angle * 180) / Math.PI).toFixed(1)}°` },
 ];
@@ -38,9 +38,12 @@ export class Table {
     this.root.addEventListener("focusout", event => { if (!this.root.contains(event.relatedTarget)) told.point(null); });
   }
 
-  /** Show objects; `active` is pointed at, `picked` was chosen: both are indices of the record. */
-  update(objects, { active, picked, colorOf }) {
-    const columns = COLUMNS.filter(({ needs }) => !needs || objects.some(one => one[needs] !== null && one[needs] !== undefined));
+  /**
+   * Show objects; `active` is pointed at, `picked` was chosen: both are indices of the record.
+   * `has` says whether the objects have a `box` and an `angle`, and whether it was `found` by the other model too.
+   */
+  update(objects, { active, picked, has, colorOf }) {
+    const columns = COLUMNS.filter(({ needs }) => !needs || has[needs]);
     this.#makeHead(columns);
     const { column, down } = this.#sort, by = columns[Math.min(column, columns.length - 1)].value;
     const order = (a, b) => {

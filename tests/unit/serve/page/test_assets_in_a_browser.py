@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from helpers.browsing import FAILED_LOAD, browsing, finder, opened, settings_for
+from helpers.browsing import FAILED_LOAD, browsing, finder, named, opened, pixel, rows, settings_for, tab
 from helpers.images import saved, smooth
 from helpers.serving import listening
 from yoloship.results.drawing import class_color, text_color
@@ -20,7 +21,7 @@ from yoloship.results.skeleton import COCO_LIMBS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, FilePayload, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 FIRST = (
@@ -31,12 +32,7 @@ SECOND = ((12, 12, 10, 10, 0.8, 0), (54, 30, 8, 8, 0.7, 1))
 PIXELS = saved(smooth(64, 64), "PNG")
 
 
-def named(name: str, data: bytes = PIXELS) -> FilePayload:
-    """A file for the page."""
-    return {"name": name, "mimeType": "image/png", "buffer": data}
-
-
-PHOTO = named("photo.png")
+PHOTO = named("photo.png", PIXELS)
 OTHER = named("<b>other</b>.png", saved(smooth(64, 64)[::-1], "PNG"))
 
 
@@ -59,9 +55,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> BrowserContext:
+    return browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+
+
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with opened(browser, address, permissions=["clipboard-read", "clipboard-write"]) as one:
+def page(context: BrowserContext, address: str) -> Iterator[Page]:
+    with tab(context, address) as one:
         one.locator("#choose:enabled").wait_for()
         yield one
 
@@ -82,12 +83,6 @@ def show(page: Page, *pictures: Any) -> None:
     """Choose pictures, and wait for the answer to the first of them."""
     page.set_input_files("#files", list(pictures) or [PHOTO])
     page.locator("#status", has_text="object").wait_for()
-
-
-def rows(page: Page, pane: int = 0) -> list[list[str]]:
-    """The cells of the table."""
-    table = page.locator(".pane").nth(pane).locator(".found tbody tr:visible")
-    return [[cell.strip() for cell in row.split("\t")] for row in table.all_inner_texts()]
 
 
 def expected(record: dict[str, Any], above: float) -> list[list[str]]:
@@ -144,18 +139,6 @@ def test_filters_act_at_once_and_ask_nothing(page: Page, address: str) -> None:
     page.locator("#asked", has_text="0.5").wait_for()
     page.locator(".all", has_text="of 2").wait_for()
     assert ["conf=0.5" in url for url in requests] == [True]
-
-
-def pixel(page: Page, x: float, y: float) -> list[int]:
-    """Red, green, blue and alpha of the overlay at a place of the picture."""
-    found: list[int] = page.evaluate(
-        """([x, y]) => { const canvas = document.querySelector(".overlay"), scale = canvas.width / 64;
-        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
-        copy.drawImage(canvas, 0, 0);
-        return [...copy.getImageData(Math.round(x * scale), Math.round(y * scale), 1, 1).data]; }""",
-        [x, y],
-    )
-    return found
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -258,7 +241,7 @@ def test_two_models_stand_side_by_side_with_their_differences(page: Page, addres
 
 def test_hostile_names_stay_text(page: Page) -> None:
     page.select_option("#model", "hostile")
-    page.set_input_files("#files", [named(f"{HOSTILE}.png")])
+    page.set_input_files("#files", [named(f"{HOSTILE}.png", PIXELS)])
     page.locator("#status", has_text="object").wait_for()
     assert [row[1] for row in rows(page)] == [HOSTILE, "a\\u202eb", HOSTILE]
     assert page.locator("#work img:visible, #side img").count() == 0
@@ -372,6 +355,18 @@ def test_files_are_dropped_and_pasted(page: Page) -> None:
             [event, holder, list(PIXELS)],
         )
         page.locator("#status", has_text=f"{event}.png: 3 objects").wait_for()
+
+
+def test_turned_pictures_and_those_that_only_the_server_can_read(page: Page) -> None:
+    turned = Image.Exif()
+    turned[274] = 6  # Exif: turn it by 90°
+    page.set_input_files("#files", [named("turned.jpg", saved(smooth(48, 64), "JPEG", exif=turned))])
+    page.locator("#status", has_text="turned.jpg: 3 objects").wait_for()
+    assert re.fullmatch(r"turned.jpg · 48 × 64 · [\d.]+ (bytes|kB), sent as it is", page.inner_text("#sent"))
+    page.set_input_files("#files", [named("scan.tif", saved(smooth(48, 64), "TIFF"))])
+    page.locator("#status", has_text="scan.tif: 3 objects").wait_for()
+    assert page.inner_text("#sent").endswith("this browser cannot show the file, but the server has read it")
+    assert len(rows(page)) == 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.browsing import FAILED_LOAD, browsing, finder, opened, settings_for
+from helpers.browsing import FAILED_LOAD, browsing, finder, named, opened, settings_for, tab
 from helpers.images import saved, smooth
 from helpers.serving import listening_app
 from helpers.videos import Clip, write_clip
@@ -17,16 +17,16 @@ from yoloship.serve.keys import ApiKeys
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, FilePayload, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
     from starlette.applications import Starlette
 
 KEY = "key-" + "k" * 20
-PHOTO: FilePayload = {"name": "photo.png", "mimeType": "image/png", "buffer": saved(smooth(64, 64), "PNG")}
+PHOTO = named("photo.png", saved(smooth(64, 64), "PNG"))
 NOISE = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
-LARGE: FilePayload = {"name": "large.png", "mimeType": "image/png", "buffer": saved(NOISE, "PNG")}
+LARGE = named("large.png", saved(NOISE, "PNG"))
 """More than fits into the buffers of a connection, so that the server answers before it has read it."""
 
 
@@ -54,9 +54,14 @@ def running(model: Path, **others: Any) -> Iterator[tuple[str, Starlette]]:
         yield f"http://127.0.0.1:{port}/", app
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> BrowserContext:
+    return browser.new_context()
+
+
 @pytest.fixture
-def page(browser: Browser, server: tuple[str, Starlette]) -> Iterator[Page]:
-    with opened(browser, server[0], allowed=FAILED_LOAD) as one:
+def page(context: BrowserContext, server: tuple[str, Starlette]) -> Iterator[Page]:
+    with tab(context, server[0], allowed=FAILED_LOAD) as one:
         one.locator("#choose:enabled").wait_for()
         yield one
 
@@ -99,8 +104,7 @@ def test_the_frames_of_a_video_are_sent_one_at_a_time(page: Page, tmp_path: Path
 
 
 def test_a_video_that_the_browser_cannot_play_is_said(page: Page) -> None:
-    bad: FilePayload = {"name": "bad.mp4", "mimeType": "video/mp4", "buffer": b"not a video"}
-    page.set_input_files("#files", [bad])
+    page.set_input_files("#files", [named("bad.mp4", b"not a video", "video/mp4")])
     page.locator("#problem", has_text="This browser cannot play bad.mp4. Convert it").wait_for()
     assert page.locator("#drop").is_visible()
 
@@ -184,33 +188,30 @@ def test_a_file_that_is_too_large_is_not_sent(browser: Browser, model: Path) -> 
         page.locator("#problem", has_text="and the server takes 100 bytes. Choose a smaller one.").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        ({"status": 504, "json": {"error": {"message": "late"}}}, "The answer took longer than the server allows."),
-        ({"status": 500, "json": {"error": {"message": "<b>lost"}}}, "The server refused this (500): <b>lost"),
-        ({"status": 502, "body": "<html>"}, "The server refused this (502): Bad Gateway"),
-        ({"status": 200, "body": "<html>"}, "The answer is not JSON: does a proxy answer instead of the server?"),
-        (None, "The server cannot be reached. Is it still running?"),
-    ],
-)  # fmt: skip
-def test_what_fails_is_said_in_a_line_and_can_be_tried_again(
-    page: Page, answer: dict[str, Any] | None, words: str
-) -> None:
-    def refuse(route: Route) -> None:
-        if answer is None:
-            route.abort()
-        else:
-            route.fulfill(**answer)
+FAILURES: tuple[tuple[dict[str, Any] | None, str], ...] = (
+    ({"status": 504, "json": {"error": {"message": "late"}}}, "The answer took longer than the server allows."),
+    ({"status": 500, "json": {"error": {"message": "<b>lost"}}}, "The server refused this (500): <b>lost"),
+    ({"status": 502, "body": "<html>"}, "The server refused this (502): Bad Gateway"),
+    ({"status": 200, "body": "<html>"}, "The answer is not JSON: does a proxy answer instead of the server?"),
+    (None, "The server cannot be reached. Is it still running?"),
+)
 
-    page.route("**/predict**", refuse)
-    page.set_input_files("#files", [PHOTO])
-    page.get_by_role("alert").filter(has_text=f"photo.png: {words}").wait_for()
-    assert page.locator("#problem b").count() == 0
-    page.unroute("**/predict**")
-    page.click("#retry")
-    page.locator("#status", has_text="photo.png: 1 object").wait_for()
-    assert not page.locator("#trouble").is_visible()
+
+def refusing(answer: dict[str, Any] | None) -> Callable[[Route], None]:
+    """Gives this answer instead of the server; None closes the connection."""
+    return lambda route: route.abort() if answer is None else route.fulfill(**answer)
+
+
+def test_what_fails_is_said_in_a_line_and_can_be_tried_again(page: Page) -> None:
+    for answer, words in FAILURES:
+        page.route("**/predict**", refusing(answer))
+        page.set_input_files("#files", [PHOTO])
+        page.get_by_role("alert").filter(has_text=f"photo.png: {words}").wait_for()
+        assert page.locator("#problem b").count() == 0
+        page.unroute("**/predict**")
+        page.click("#retry")
+        page.locator("#status", has_text="photo.png: 1 object").wait_for()
+        assert not page.locator("#trouble").is_visible()
 
 
 def test_models_that_are_still_loaded_are_waited_for(browser: Browser, server: tuple[str, Starlette]) -> None:
