@@ -415,9 +415,12 @@ def flavour(name: FlavourName = "tensorrt") -> Flavour:
     """Not TensorRT's: this module as a flavour of it, or the real bindings in a process that has them."""
     if name == "rtx":
         return Flavour(name, ".".join(map(str, _RTX_VERSION)), _module(without=()))
-    if chosen() is not None:
-        return open_flavour(name)
-    return Flavour(name, __version__, _module(without=_RTX_ONLY))
+    return python_flavour() if chosen() is None else open_flavour(name)
+
+
+def python_flavour() -> Flavour:
+    """Not TensorRT's: this module as a flavour of it, also in a process with the real bindings."""
+    return Flavour("tensorrt", __version__, _module(without=_RTX_ONLY))
 
 
 @functools.cache  # one logger for each module
