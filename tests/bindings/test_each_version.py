@@ -17,9 +17,14 @@ from helpers.tensorrt_library.wheels import ALL_VERSIONS, MORE_VERSIONS, VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
-    "tests/bindings/over_library", "tests/gpu/test_sessions.py", "tests/gpu/test_making.py",
-    "tests/gpu/test_tensorrt_session.py", "tests/gpu/test_trained_sessions.py", "tests/contract/test_sessions.py",
-)  # fmt: skip
+    "tests/bindings/over_library",
+    "tests/contract/test_sessions.py",
+    *(f"tests/engines/test_{name}.py" for name in ("bad_input", "builder", "building", "build_command")),
+    *(
+        f"tests/gpu/test_{name}.py"
+        for name in ("sessions", "making", "tensorrt_session", "trained_sessions", "other_exports", "small_networks")
+    ),
+)
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 

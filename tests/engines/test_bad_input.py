@@ -44,80 +44,86 @@ def refusal(
     ],
     ids=["zero bytes", "text", "HTML"],
 )
-def test_a_file_that_is_no_model_is_refused(rtx: Flavour, tmp_path: Path, data: bytes, message: str) -> None:
+def test_a_file_that_is_no_model_is_refused(flavour: Flavour, tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(data)
-    assert refusal(path, flavour=rtx) == message
+    assert refusal(path, flavour=flavour) == message
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_bytes_are_refused(rtx: Flavour, tmp_path: Path, seed: int) -> None:
+def test_random_bytes_are_refused(flavour: Flavour, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(np.random.default_rng(seed).bytes(2000))
-    assert refusal(path, flavour=rtx).startswith("is not an ONNX model")
+    assert refusal(path, flavour=flavour).startswith("is not an ONNX model")
 
 
-def test_a_truncated_model_is_refused(rtx: Flavour, tmp_path: Path) -> None:
+def test_a_truncated_model_is_refused(flavour: Flavour, tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(float_network().SerializeToString()[:500])
-    assert refusal(path, flavour=rtx).startswith("is not an ONNX model, or is cut short: got ")
+    assert refusal(path, flavour=flavour).startswith("is not an ONNX model, or is cut short: got ")
 
 
-def test_a_missing_file_is_refused(rtx: Flavour, tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.onnx", flavour=rtx, error=InputError) == "no such file"
+def test_a_missing_file_is_refused(flavour: Flavour, tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.onnx", flavour=flavour, error=InputError) == "no such file"
 
 
-def _parses_only_what_it_builds(rtx: Flavour) -> bool:
+def _parses_only_what_it_builds(flavour: Flavour) -> bool:
     """Since 1.6 the parser refuses NonZero."""
-    return [int(part) for part in rtx.version.split(".")[:2]] >= [1, 6]
+    return [int(part) for part in flavour.version.split(".")[:2]] >= [1, 6]
 
 
-def test_an_unsupported_operator_is_named_with_its_node(rtx: Flavour, saved: Save) -> None:
-    message = refusal(saved(operator_network("NonZero", name="find_them")), flavour=rtx)
+@pytest.mark.only_rtx
+def test_an_unsupported_operator_is_named_with_its_node(flavour: Flavour, saved: Save) -> None:
+    message = refusal(saved(operator_network("NonZero", name="find_them")), flavour=flavour)
     assert "find_them" in message or "inferred output type Int64" in message  # 1.4 fails later, and names no node
-    if _parses_only_what_it_builds(rtx):
+    if _parses_only_what_it_builds(flavour):
         assert message.startswith("TensorRT cannot take operator NonZero (node 0, find_them): UNSUPPORTED_NODE")
 
 
-def test_an_operator_of_a_foreign_domain_is_named_with_its_node(rtx: Flavour, saved: Save) -> None:
-    message = refusal(saved(operator_network("Magic", name="", domain="acme")), flavour=rtx)
+@pytest.mark.only_rtx
+def test_an_operator_of_a_foreign_domain_is_named_with_its_node(flavour: Flavour, saved: Save) -> None:
+    message = refusal(saved(operator_network("Magic", name="", domain="acme")), flavour=flavour)
     assert re.match(
         r"TensorRT cannot take operator Magic \(node 0, without a name\): (INVALID_NODE|INTERNAL_ERROR), ", message
     )  # the latter from 1.4 to 1.6
 
 
-def test_the_suppression_that_parses_but_never_builds_is_refused_before_the_build(rtx: Flavour, saved: Save) -> None:
-    message = refusal(saved(suppression_network()), flavour=rtx)
+@pytest.mark.only_rtx
+def test_the_suppression_that_parses_but_never_builds_is_refused_before_the_build(
+    flavour: Flavour, saved: Save
+) -> None:
+    message = refusal(saved(suppression_network()), flavour=flavour)
     assert message.startswith("TensorRT-RTX cannot take operator NonMaxSuppression (layer suppress")
     assert message.endswith("; export it with --output raw, heads or nms, which need no such operator")
 
 
-def test_missing_weights_are_named_with_their_path(rtx: Flavour, tmp_path: Path) -> None:
+def test_missing_weights_are_named_with_their_path(flavour: Flavour, tmp_path: Path) -> None:
     path = tmp_path / "big.onnx"
     onnx.save(float_network(), path, save_as_external_data=True, location="big.data", size_threshold=0)
     (tmp_path / "big.data").unlink()
-    assert refusal(path, flavour=rtx) == (
+    assert refusal(path, flavour=flavour) == (
         f"keeps its weights in another file, which is missing: expected {tmp_path / 'big.data'}; "
         "put that file beside it"
     )
 
 
-def test_weights_beside_the_model_are_found_whatever_the_working_directory(rtx: Flavour, tmp_path: Path) -> None:
+def test_weights_beside_the_model_are_found_whatever_the_working_directory(flavour: Flavour, tmp_path: Path) -> None:
     path = tmp_path / "big.onnx"
     onnx.save(float_network(), path, save_as_external_data=True, location="big.data", size_threshold=0)
-    assert build_engine(path, flavour=rtx).plan
+    assert build_engine(path, flavour=flavour).plan
 
 
-def test_a_dynamic_input_without_a_profile_names_the_option(rtx: Flavour, saved: Save) -> None:
-    message = refusal(saved(float_network(batch="batch")), flavour=rtx, error=InputError)
+def test_a_dynamic_input_without_a_profile_names_the_option(flavour: Flavour, saved: Save) -> None:
+    message = refusal(saved(float_network(batch="batch")), flavour=flavour, error=InputError)
     assert message == (
         "input images float32(batch, 3, 32, 32): axis 0 (batch) is dynamic and nothing says how large it may be; "
         "give --batch MIN:OPT:MAX"
     )
 
 
-def test_quantizers_of_bytes_without_sign_are_refused(rtx: Flavour, saved: Save) -> None:
-    assert refusal(saved(quantized_network(TensorProto.UINT8)), flavour=rtx) == (
+@pytest.mark.only_rtx
+def test_quantizers_of_bytes_without_sign_are_refused(flavour: Flavour, saved: Save) -> None:
+    assert refusal(saved(quantized_network(TensorProto.UINT8)), flavour=flavour) == (
         "quantizes to UINT8, which TensorRT reads as INT8: half of the range would be lost; "
         "quantize activations and weights to signed INT8, symmetric"
     )
@@ -140,10 +146,11 @@ def test_quantizers_of_bytes_without_sign_are_refused(rtx: Flavour, saved: Save)
         ),
     ],
 )
+@pytest.mark.only_rtx
 def test_an_arithmetic_that_a_target_lacks_is_refused(
-    rtx: Flavour, saved: Save, model: onnx.ModelProto, targets: Any, message: str
+    flavour: Flavour, saved: Save, model: onnx.ModelProto, targets: Any, message: str
 ) -> None:
-    assert refusal(saved(model), BuildConfig(targets=targets), rtx) == message
+    assert refusal(saved(model), BuildConfig(targets=targets), flavour) == message
 
 
 @pytest.mark.parametrize(
@@ -155,31 +162,33 @@ def test_an_arithmetic_that_a_target_lacks_is_refused(
         (BuildConfig(timing_cache=Path("timings.bin")), "timing_cache"),
     ],
 )
+@pytest.mark.only_rtx
 def test_an_option_without_effect_is_an_error_that_says_so(
-    rtx: Flavour, saved: Save, config: BuildConfig, option: str
+    flavour: Flavour, saved: Save, config: BuildConfig, option: str
 ) -> None:
-    message = refusal(saved(float_network()), config, rtx)
-    assert message.startswith(f"{rtx.title}: option {option} has no effect here: ")
+    message = refusal(saved(float_network()), config, flavour)
+    assert message.startswith(f"{flavour.title}: option {option} has no effect here: ")
     assert message.endswith("; leave it out, or choose another --flavour")
 
 
-def test_an_engine_for_this_gpu_needs_one(rtx: Flavour, saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.only_rtx
+def test_an_engine_for_this_gpu_needs_one(flavour: Flavour, saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloship.engine.builder.find_gpu", lambda: None)
-    assert refusal(saved(float_network()), BuildConfig(targets=("current",)), rtx) == (
-        f"{rtx.title}: target current needs an NVIDIA GPU: got none; "
+    assert refusal(saved(float_network()), BuildConfig(targets=("current",)), flavour) == (
+        f"{flavour.title}: target current needs an NVIDIA GPU: got none; "
         "name the targets (--target sm89), or leave them out"
     )
 
 
-def test_a_size_outside_the_profile_of_a_fixed_graph_is_refused(rtx: Flavour, saved: Save) -> None:
+def test_a_size_outside_the_profile_of_a_fixed_graph_is_refused(flavour: Flavour, saved: Save) -> None:
     config = BuildConfig(height=Range(64, 64, 64), width=Range(64, 64, 64))
-    assert refusal(saved(float_network()), config, rtx, InputError).startswith(
+    assert refusal(saved(float_network()), config, flavour, InputError).startswith(
         "images: height is fixed in the graph: expected 32, got 64"
     )
 
 
-def test_a_constant_network_without_inputs_is_refused(rtx: Flavour, saved: Save) -> None:
+def test_a_constant_network_without_inputs_is_refused(flavour: Flavour, saved: Save) -> None:
     model = float_network()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3, 32, 32), np.float32), "images"))
     del model.graph.input[:]
-    assert "is not an ONNX model: expected a graph with inputs" in refusal(saved(model), flavour=rtx)
+    assert "is not an ONNX model: expected a graph with inputs" in refusal(saved(model), flavour=flavour)

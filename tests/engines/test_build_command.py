@@ -35,6 +35,7 @@ def dynamic(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.only_rtx
 def test_an_onnx_file_becomes_an_engine_and_a_sidecar_beside_it(small: Path) -> None:
     ran = run("build", small)
     assert ran.code == 0, ran
@@ -66,6 +67,7 @@ def test_one_number_is_a_range_too_where_the_graph_is_dynamic(dynamic: Path, tmp
     assert record.profiles[0].minimum == record.profiles[0].maximum == (2, 3, 32, 64)
 
 
+@pytest.mark.only_rtx
 def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.engine"
     options = ["--batch", "1:2:4", "--imgsz", "32:64:96", "--target", "8.9", "--workspace", "1GB"]
@@ -89,6 +91,7 @@ def test_an_existing_engine_is_replaced_only_when_told(small: Path) -> None:
     assert read_engine(engine).record is not None
 
 
+@pytest.mark.only_rtx
 def test_an_engine_can_be_inspected(small: Path) -> None:
     assert run("build", small).code == 0
     engine = small.with_suffix(".engine")
@@ -102,6 +105,7 @@ def test_an_engine_can_be_inspected(small: Path) -> None:
     assert data["loaded"] is None or data["not_loaded"] is None
 
 
+@pytest.mark.only_rtx
 def test_a_copied_engine_without_its_sidecar_says_so(small: Path, tmp_path: Path) -> None:
     assert run("build", small).code == 0
     copy = tmp_path / "copy.bin"
@@ -109,6 +113,7 @@ def test_a_copied_engine_without_its_sidecar_says_so(small: Path, tmp_path: Path
     assert "sidecar  none" in " ".join(run("inspect", copy).out.split(" ")).replace("     ", "  ")
 
 
+@pytest.mark.only_rtx
 def test_a_truncated_engine_is_refused(small: Path) -> None:
     assert run("build", small).code == 0
     engine = small.with_suffix(".engine")
@@ -184,6 +189,7 @@ def test_a_checkpoint_is_quantized_with_images_on_the_way(tmp_path: Path, photos
     assert "float16" not in record.dtypes
 
 
+@pytest.mark.only_rtx
 def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuilds_it(tmp_path: Path) -> None:
     from helpers.foreign import foreign
     from yoloship.checkpoint import read_checkpoint
@@ -206,6 +212,7 @@ def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuild
     )
 
 
+@pytest.mark.only_rtx
 def test_the_export_that_is_shown_for_trtexec_writes_the_graph_that_was_built(tmp_path: Path) -> None:
     require_rtx()
     checkpoint = tmp_path / "codes.pt"

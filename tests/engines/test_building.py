@@ -56,6 +56,7 @@ def test_a_trained_checkpoint_becomes_an_engine_of_dynamic_batch() -> None:
     assert info.batch is None
 
 
+@pytest.mark.only_rtx
 def test_a_quantized_graph_is_refused_for_targets_that_cannot_compute_it(tmp_path: Path) -> None:
     require_rtx()
     path = quantized(tmp_path, "float8", GraphConfig(output_form="heads"))

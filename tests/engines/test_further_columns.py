@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     ("task", "columns", "batch", "precision"), [("pose", 9, 1, "float32"), ("obb", 1, 2, "float16")]
 )
 def test_suppression_carries_keypoints_and_looks_at_angles(
-    rtx: Flavour,
+    flavour: Flavour,
     saved: Callable[[onnx.ModelProto], Path],
     task: str,
     columns: int,
@@ -34,7 +34,7 @@ def test_suppression_carries_keypoints_and_looks_at_angles(
     nms = NmsConfig(max_detections=20, candidates=32, iterations=2)
     config = GraphConfig((64, 96), batch, output_form="nms", nms=nms, precision=precision)
     network = sample("ultralytics", task)
-    built = build_engine(saved(build_graph(network, config)), flavour=rtx, info=model_info(network, config))
+    built = build_engine(saved(build_graph(network, config)), flavour=flavour, info=model_info(network, config))
     assert [(spec.name, spec.shape) for spec in built.outputs] == [
         ("boxes_xyxy", (batch, 20, 4)),
         ("scores", (batch, 20)),

@@ -85,9 +85,17 @@ class Tracker:
             self._stopped_by = reason
 
     def raise_if_stopped(self) -> None:
-        """Raise the exception that stopped the build, if there is one."""
-        if self._stopped_by is not None:
-            raise self._stopped_by
+        """Raise the exception that stopped the build, if there is one. It is forgotten here.
+
+        Its traceback leads to TensorRT's objects, and they lead to the monitor, and so to this tracker, in a way that
+        Python's garbage collector does not see. Kept, it would keep the builder alive for ever.
+        """
+        stopped_by, self._stopped_by = self._stopped_by, None
+        if stopped_by is not None:
+            try:
+                raise stopped_by
+            finally:
+                del stopped_by
 
     def start(self, phase: str, parent: str | None, total: int) -> None:
         """Note that a phase begins."""

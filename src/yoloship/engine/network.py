@@ -224,7 +224,7 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
     if parser.num_errors == 0:
         return EngineError(f"TensorRT cannot read it: {reason_of(messages)}", subject=subject)
     error = parser.get_error(0)
-    code, described = str(getattr(error.code(), "name", error.code())), tidy(error.desc())
+    code, described = _name_of(error.code()), tidy(error.desc())
     if code == "MODEL_DESERIALIZE_FAILED":
         return EngineError("is not an ONNX model, or is cut short", subject=subject, got=described, hint=_NO_MODEL_HINT)
     operator, node_name = error.node_operator(), error.node_name()
@@ -235,6 +235,12 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
         f"{code}, {described}",
         subject=subject,
     )
+
+
+def _name_of(code: Any) -> str:
+    """The name of an error code. Up to 10.13, `ErrorCode.name` is a method without meaning (seen with the bindings)."""
+    names = (name for name, member in getattr(type(code), "__members__", {}).items() if member == code)
+    return next(names, str(code))
 
 
 def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu: GpuInfo | None) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from helpers import tensorrt_standin as standin
 from helpers.device_sessions import SIDES, ask, assert_same, expected, make_images, small
+from helpers.networks import float_network
 from helpers.tensorrt_library.wheels import chosen
 from yoloship.engine import BuildConfig, Range, build_engine
 from yoloship.runtime.tensorrt import TensorRTSession
@@ -70,6 +71,20 @@ def test_a_build_leaves_nothing_behind(library: Library, tensorrt: Flavour, tmp_
         "VBuilder", "VNetworkDefinition", "IParser", "VBuilderConfig", "VOptimizationProfile", "VTensor", "VLayer",
     }  # fmt: skip
     assert ended[-1] == "-VBuilder"
+
+
+def test_a_cancelled_build_leaves_nothing_behind(library: Library, tensorrt: Flavour, tmp_path: Path) -> None:
+    """An exception that the tracker kept once held them all: Python cannot see that a configuration has a monitor."""
+    (tmp_path / "a.onnx").write_bytes(float_network().SerializeToString())
+    before = library.alive
+
+    def refuse(what: str, done: float, total: float) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        build_engine(tmp_path / "a.onnx", flavour=tensorrt, on_progress=refuse)
+    gc.collect()
+    assert library.alive == before
 
 
 @pytest.mark.parametrize(
