@@ -3,6 +3,8 @@
 // driver's manners that our Python code depends on: handles, contexts as a stack for each thread, error codes, the
 // count of what is alive, capture into graphs, and a limit of memory. Compiled together with the emulated kernels.
 
+#include <atomic>
+#include <cstdlib>
 #include <dlfcn.h>
 #include <mutex>
 #include <map>
@@ -91,7 +93,8 @@ Status cuDeviceTotalMem(size_t* bytes, int) { *bytes = TOTAL; return SUCCESS; }
 Status cuDeviceTotalMem_v2(size_t* bytes, int device) { return cuDeviceTotalMem(bytes, device); }
 Status cuDeviceGetAttribute(int* value, int attribute, int)
 {
-    *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
+    const bool integrated = std::getenv("STAND_IN_INTEGRATED") != nullptr;  // as a Jetson says of its GPU
+    *value = attribute == 75 ? 9 : attribute == 18 ? integrated : 0;  // compute capability 9.0
     return SUCCESS;
 }
 Status cuDevicePrimaryCtxRetain(void** context, int) { LOCKED; ++retained; *context = &context_object; return SUCCESS; }
@@ -127,7 +130,13 @@ Status copy(void* to, const void* from, size_t size, void* stream)
     queue(stream, [=] { std::memcpy(to, from, size); });
     return SUCCESS;
 }
-Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
+static std::atomic<long long> copied_up{0};
+Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream)
+{
+    copied_up += (long long)size;
+    return copy(to, from, size, stream);
+}
+long long stand_in_copied_up() { return copied_up; }  // not the driver's: the bytes of all copies to the device
 Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
 Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream)
 {

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from helpers import standin_builder
 from helpers.standin_backends import open_backend
 from helpers.tensorrt_library.wheels import chosen
 from yoloship.engine.builder import BuiltEngine
@@ -91,7 +92,7 @@ class Dims(tuple[int, ...]):
 
 
 class UnknownDims(Dims):
-    """What bindings before 11 give for a tensor that they do not know: a length of -1, and nothing to iterate over."""
+    """What bindings before 11.4 give for a tensor that they do not know: a length of -1, and nothing to iterate over."""
 
     __slots__ = ()
 
@@ -253,7 +254,7 @@ class ICudaEngine:
     def unknown(self, name: str) -> None:
         """Not TensorRT's: what the bindings do about a tensor that they do not know, before they answer."""
         self.error(f"given invalid tensor name: {name}")
-        if self.bindings >= (11, 0):
+        if self.bindings >= (11, 4):
             raise RuntimeError(f"invalid tensor name {name}")
 
     @property
@@ -315,6 +316,8 @@ class IExecutionContext:
     def infer_shapes(self) -> list[str]:
         if self.engine.refuses("infer"):
             self.engine.error("the shapes contradict each other")
+            if self.engine.bindings < (10, 13):
+                raise ProcessEnds("the binding throws without holding the interpreter's lock")
             raise RuntimeError("infer_shapes error code: -1")
         return [
             name
@@ -335,6 +338,9 @@ class IExecutionContext:
         if self.engine.get_tensor_mode(name) is TensorIOMode.INPUT:
             return Dims(self._input_shapes()[name])
         fixed = self.engine.get_tensor_shape(name)
+        if self.engine.refuses("infer"):
+            self.engine.error("the shapes contradict each other")
+            return UnknownDims()
         if -1 not in fixed or self.infer_shapes():
             return fixed
         if self._outputs is None:
@@ -426,7 +432,8 @@ def python_flavour() -> Flavour:
 @functools.cache  # one logger for each module
 def _module(without: tuple[str, ...]) -> ModuleType:
     module = ModuleType("tensorrt")
-    vars(module).update({name: thing for name, thing in globals().items() if name not in without})
+    everything = {**vars(standin_builder), **globals()}
+    vars(module).update({name: thing for name, thing in everything.items() if name not in without})
     return module
 
 

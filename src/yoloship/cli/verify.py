@@ -31,6 +31,7 @@ MIN_IOU = 0.97
         "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
         "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
         "yoloship verify best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
+        "yoloship verify best.pt best.engine --images photos/ --report proof.json",
         "yoloship verify best.pt reference.npz",
     )
 )
@@ -109,6 +110,14 @@ MIN_IOU = 0.97
     f"accuracy. Default: {MAX_MAP_DROP}.",
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report as JSON; - is stdout.")
+@option(
+    "--report",
+    "report_file",
+    type=FILE,
+    metavar="FILE.json",
+    help="Write a report that you can send to us: versions, GPU and differences, without paths, names of files, "
+    "machines or users. docs/proofs.md says how.",
+)
 @option("--plot", type=FILE, metavar="FILE.png", help="Plot the scores and the IoU of both models.")
 @options.overwrite
 @options.recursive
@@ -130,6 +139,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_score_difference: float,
     max_map_drop: float | None,
     json_file: Path | None,
+    report_file: Path | None,
     plot: Path | None,
     overwrite: bool,
     recursive: bool,
@@ -147,10 +157,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.artefact import open_artefact
     from yoloship.evaluate.measures import measure_of
+    from yoloship.evaluate.proof import proof_of, proof_rows
     from yoloship.evaluate.reports import facts
     from yoloship.evaluate.reports import plot as draw
     from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
+    from yoloship.models.releases import resolve
     from yoloship.sinks import write_image
 
     class_names = options.chosen_names(names, names_from)
@@ -159,9 +171,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError("Missing argument 'B', which only --runtime and --runtime-precision replace.")
         b = a
     if _is_reference(b):
-        if images or labels is not None or plot is not None:
+        if images or labels is not None or plot is not None or report_file is not None:
             raise click.UsageError(
-                "--images, --labels and --plot cannot be used with a reference.npz, which contains its images"
+                "--images, --labels, --report and --plot cannot be used with a reference.npz, which contains its images"
             )
         given = {
             "--runtime": runtime, "--runtime-precision": runtime_precision, "--transform": transform,
@@ -181,6 +193,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         score=max_score_difference,
         drop=MAX_MAP_DROP if max_map_drop is None else max_map_drop,
     )
+    if report_file is not None and is_dash(report_file):
+        raise click.UsageError("--report - : give a file, which you can read before you send it")
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"--plot {plot}: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
     if labels is not None and not labels.is_dir():
@@ -189,7 +203,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("--head is for checkpoints: an ONNX file or an engine has one head already")
     inputs = named_images(images, recursive=recursive)
     outputs = outputs_for((a, b), images=inputs, labels=labels, overwrite=overwrite)
-    for path in (json_file, plot):
+    for path in (json_file, report_file, plot):
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
@@ -226,8 +240,15 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_bytes(data)
     elif json_file is not None:
         write_bytes(json_file, data, overwrite=overwrite)
+    proof = proof_of(found, (resolve(a), resolve(b)))
+    if report_file is not None:
+        write_bytes(report_file, json_document(proof), overwrite=overwrite)
     if not is_stdout(json_file) and not is_stdout(plot):
-        print_text(facts_table(facts(found), shutil.get_terminal_size((100, 24)).columns))
+        has_engine = any(side["engine"] is not None for side in proof["sides"])
+        more = proof_rows(proof) if has_engine or report_file is not None else ()
+        print_text(facts_table((*facts(found), *more), shutil.get_terminal_size((100, 24)).columns))
+    if report_file is not None:
+        print_err(f"report: {report_file}; docs/proofs.md says how to send it")
     if not found.passed:
         failed = ", ".join(check.name for check in found.checks if not check.passed)
         print_err(

@@ -35,6 +35,7 @@ OUT_OF_MEMORY: Final = 2
 
 _COMPUTE_CAPABILITY_MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
 _COMPUTE_CAPABILITY_MINOR: Final = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, cuda.h
+_INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED, cuda.h
 _INSTALL_DRIVER: Final = "install NVIDIA's driver, or use device='cpu'"
 _LOST: Final = "the device's context is lost with everything in it: restart the process"
 _HINTS: Final = MappingProxyType(
@@ -142,6 +143,7 @@ class GpuInfo:
         compute_capability: (major, minor).
         memory_bytes: Its total memory.
         cuda_version: The highest CUDA version that the driver supports, (major, minor).
+        integrated: Whether its memory is the host's, as on Jetson.
     """
 
     ordinal: int
@@ -149,6 +151,7 @@ class GpuInfo:
     compute_capability: tuple[int, int]
     memory_bytes: int
     cuda_version: tuple[int, int]
+    integrated: bool = False
 
     @property
     def sm(self) -> str:
@@ -212,14 +215,16 @@ def _find(library: ctypes.CDLL) -> tuple[GpuInfo, ...]:
 
 
 def _describe(library: ctypes.CDLL, ordinal: int, cuda_version: tuple[int, int]) -> GpuInfo:
-    handle, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    handle, major, minor, integrated = (ctypes.c_int() for _ in range(4))
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     _ask(library, "cuDeviceGet", ctypes.byref(handle), ordinal)
     _ask(library, "cuDeviceGetName", name, len(name), handle)
     _ask(library, "cuDeviceGetAttribute", ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, handle)
     _ask(library, "cuDeviceGetAttribute", ctypes.byref(minor), _COMPUTE_CAPABILITY_MINOR, handle)
+    _ask(library, "cuDeviceGetAttribute", ctypes.byref(integrated), _INTEGRATED, handle)
     _ask(library, "cuDeviceTotalMem_v2", ctypes.byref(memory), handle)
-    return GpuInfo(ordinal, name.value.decode(errors="replace"), (major.value, minor.value), memory.value, cuda_version)
+    title = name.value.decode(errors="replace")
+    return GpuInfo(ordinal, title, (major.value, minor.value), memory.value, cuda_version, bool(integrated.value))
 
 
 def _ask(library: ctypes.CDLL, function: str, *arguments: object) -> None:

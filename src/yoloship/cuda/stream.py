@@ -254,6 +254,8 @@ class StreamCalls:
     def upload(self, target: int, source: int, size_bytes: int) -> None:
         """Queue a copy from pinned memory, which must not change until the stream has done it.
 
+        If both addresses are the same, there is nothing to copy: the device reads the host's memory.
+
         Args:
             target: Address on the device.
             source: Address on the host.
@@ -262,6 +264,8 @@ class StreamCalls:
         Raises:
             CudaError: the copy cannot be queued.
         """
+        if target == source:
+            return
         (status,) = self._copy(target, source, size_bytes, self._stream)
         if status is not self._ok:
             raise failure(int(status), status.name, "cuMemcpyHtoDAsync", "upload")

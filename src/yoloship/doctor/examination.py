@@ -247,8 +247,8 @@ _ALL = (
     ),
     _Wanted(
         "tensorrt",
-        "running TensorRT engines here",
-        "an NVIDIA GPU and driver; tensorrt, tensorrt_rtx or tensorrt_lean",
+        "running TensorRT engines here, with the right numbers",
+        "an NVIDIA GPU and driver; tensorrt, tensorrt_rtx or tensorrt_lean; cuda.bindings",
         ("run_tensorrt", "run_rtx", "run_lean"),
         True,
         "pip install 'yoloship[tensorrt]'",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from yoloship.engine import FlavourName
+    from yoloship.runtime.session import Session
 
 SMALL_ONNX = base64.b64decode(
     "CAgSCHlvbG9zaGlwOokBChUKAXgKAXcSAWMaBGNvbnYiBENvbnYKEgoBYxIBeRoEcmVsdSIEUmVsdRIFdHJpYWwqGwgBCAMIAQgB"
@@ -114,24 +115,26 @@ def build_rtx() -> dict[str, Any]:
 
 
 def run_tensorrt() -> dict[str, Any]:
-    """Load an engine with TensorRT."""
-    return _load("tensorrt")
+    """Build an engine with TensorRT, run it on the GPU and compare its numbers."""
+    return _execute("tensorrt")
 
 
 def run_rtx() -> dict[str, Any]:
-    """Load an engine with TensorRT-RTX."""
-    return _load("rtx")
+    """Build an engine with TensorRT-RTX, run it on the GPU and compare its numbers."""
+    return _execute("rtx")
 
 
 def run_lean() -> dict[str, Any]:
-    """Import the lean runtime; it builds nothing, so there is no engine to try."""
-    from yoloship.cuda.device import find_gpu
-    from yoloship.engine import open_flavour
+    """Build an engine with TensorRT, run it with the lean runtime and compare its numbers."""
+    from yoloship.engine import installed_flavours, open_flavour
 
     flavour = open_flavour("lean", to_build=False)
-    if find_gpu() is None:
-        raise DoesNotWork("no NVIDIA driver, or no GPU")
-    return {"version": flavour.version}
+    if "tensorrt" not in installed_flavours():
+        raise DoesNotWork(
+            f"{flavour.title} can be imported; it builds nothing, so there is no engine to try: run 'yoloship verify' "
+            "with one of yours"
+        )
+    return _execute("lean")
 
 
 def cuda() -> dict[str, Any]:
@@ -247,12 +250,8 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
 def _run(runtime: str, precision: RuntimePrecision | None = None) -> None:
     from yoloship.runtime import RunOptions, open_session
 
-    image = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8) - 100
     with open_session(SMALL_ONNX, RunOptions(precision), runtime=runtime) as session:
-        (found,) = session.run({"x": image})
-    wanted = np.maximum(image.sum(axis=1, keepdims=True), 0)
-    near = found.shape == wanted.shape and np.allclose(found, wanted, rtol=0.01 if precision == "bfloat16" else 0)
-    _expect(wanted.tolist() if near else found.tolist(), wanted.tolist())
+        _compare(session, rtol=0.01 if precision == "bfloat16" else 0)
 
 
 def _build(name: FlavourName) -> dict[str, Any]:
@@ -267,21 +266,35 @@ def _build(name: FlavourName) -> dict[str, Any]:
     return {"version": flavour.version, "plan_bytes": len(built.plan), "lacks": lacking}
 
 
-def _load(name: FlavourName) -> dict[str, Any]:
-    from yoloship.cuda.device import find_gpu
-    from yoloship.engine import build_engine, open_flavour
-    from yoloship.engine.inspect import load_facts
+def _execute(name: FlavourName) -> dict[str, Any]:
+    from yoloship.cuda.device import Device, find_gpu
+    from yoloship.engine import BuildConfig, build_engine, open_flavour, write_engine
+    from yoloship.runtime.tensorrt import TensorRTSession
 
-    flavour, device = open_flavour(name), find_gpu()
-    if device is None:
+    is_lean = name == "lean"
+    builder = open_flavour("tensorrt" if is_lean else name)
+    flavour, gpu = open_flavour("lean", to_build=False) if is_lean else builder, find_gpu()
+    if gpu is None:
         raise DoesNotWork("no NVIDIA driver, or no GPU")
     with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
-        path = Path(folder) / "small.onnx"
-        path.write_bytes(SMALL_ONNX)
-        built = build_engine(path, flavour=flavour)
-    loaded = load_facts(flavour, memoryview(built.plan), subject="trial")
-    _expect([tensor.name for tensor in loaded.tensors], ["x", "y"])
-    return {"version": flavour.version, "device": device.name, "compute_capability": device.sm}
+        onnx, path = Path(folder) / "small.onnx", Path(folder) / "small.engine"
+        onnx.write_bytes(SMALL_ONNX)
+        built = build_engine(onnx, BuildConfig(version_compatible=is_lean), flavour=builder)
+        write_engine(path, built, source_name=onnx.name, model=None)
+        with Device.open() as device, TensorRTSession.open(path, device, flavour=flavour) as session:
+            with session.as_host_session() as on_host:
+                _compare(on_host, rtol=0)
+            plan_bytes = path.stat().st_size
+    return {"version": flavour.version, "device": gpu.name, "compute_capability": gpu.sm, "plan_bytes": plan_bytes}
+
+
+def _compare(session: Session, rtol: float) -> None:
+    """Run the small model on whole numbers, which every float type of a GPU holds exactly, and compare the sums."""
+    image = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8) - 100
+    (found,) = session.run({"x": image})
+    wanted = np.maximum(image.sum(axis=1, keepdims=True), 0)
+    near = found.shape == wanted.shape and np.allclose(found, wanted, rtol=rtol)
+    _expect(wanted.tolist() if near else found.tolist(), wanted.tolist())
 
 
 def _expect(found: object, expected: object) -> None:

@@ -130,7 +130,7 @@ def extents_of(dims: Any) -> tuple[int, ...] | None:
 
 @contextmanager
 def describing(subject: str, messages: Messages) -> Iterator[None]:
-    """Turn the RuntimeError with which bindings from 11 on answer a question about an unknown tensor into ours.
+    """Turn the RuntimeError with which bindings from 11.4 on answer a question about an unknown tensor into ours.
 
     Args:
         subject: The file, for the message.

@@ -1,9 +1,10 @@
 """An execution context of TensorRT in use: its profile, shapes and addresses, and the errors of its calls.
 
 A refusal has three forms in the bindings, and a version has its own mixture of them (seen with 10.0.1 to 11.4.0.106):
-False or None, Dims of length -1, and RuntimeError. `set_optimization_profile_async` has a fourth one: up to 10.12 the
-binding throws without holding the interpreter's lock, which ends the process. So what it could refuse is checked before
-the call.
+False or None, Dims of length -1, and RuntimeError. `set_optimization_profile_async` and `infer_shapes` have a fourth
+one: up to 10.12 these bindings throw without holding the interpreter's lock, which ends the process. So what the first
+one could refuse is checked before the call, and the second one is never called: the shapes of all inputs are set here,
+and `get_tensor_shape` says whether those of the outputs follow from them.
 """
 
 from __future__ import annotations
@@ -129,19 +130,18 @@ class Execution:
             The shapes of the outputs.
 
         Raises:
-            SessionError: TensorRT refuses a shape, misses one, or does not know the shape of an output before a run.
+            SessionError: TensorRT refuses a shape, or does not know the shape of an output before a run.
         """
         for name, shape in shapes.items():
             self._ask(f"refuses {shape} for {name!r}", self.execution.set_input_shape, name, shape)
-        missing = list(self._ask("cannot infer shapes", self.execution.infer_shapes))
-        if missing:
-            raise SessionError(f"TensorRT still misses {', '.join(missing)}", subject=self._subject)
         return {spec.name: self._shape_of(spec.name) for spec in outputs}
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
         shape = extents_of(self._ask(f"does not know {name!r}", self.execution.get_tensor_shape, name))
         if shape is None:
-            raise SessionError(f"TensorRT does not say the shape of {name!r}", subject=self._subject)
+            raise SessionError(
+                f"TensorRT cannot infer the shape of {name!r} from those of the inputs", subject=self._subject
+            )
         if min(shape, default=0) < 0:
             raise SessionError(f"the shape of {name!r} depends on the data", subject=self._subject, got=str(shape))
         return shape

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import yoloship.runtime
+from helpers import standin_builder as builder
 from helpers import tensorrt_standin as standin
 from helpers.networks import require_rtx
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
 CLASSES = (
     standin.ILogger, standin.Runtime, standin.ICudaEngine, standin.IExecutionContext, standin.IRuntimeConfig,
-    standin.IRuntimeCache,
+    standin.IRuntimeCache, builder.Builder, builder.INetworkDefinition, builder.OnnxParser, builder.ILayer,
+    builder.ITensor, builder.IOptimizationProfile, builder.IBuilderConfig,
 )  # fmt: skip
 ENUMS = (
     standin.Severity, standin.DataType, standin.TensorIOMode, standin.TensorLocation, standin.TensorFormat,
-    standin.DynamicShapesKernelSpecializationStrategy,
+    standin.DynamicShapesKernelSpecializationStrategy, builder.NetworkDefinitionCreationFlag,
+    builder.ProfilingVerbosity, builder.MemoryPoolType,
 )  # fmt: skip
-OUR_OWN = frozenset({"error", "fails", "backend", "bindings", "refuses", "unknown"})
+OUR_OWN = frozenset({"error", "fails", "backend", "bindings", "refuses", "unknown", "fill"})
 """Of the stand-in; the session must not touch them."""
 OBJECTS = frozenset({"engine", "_engine", "execution", "_runtime", "config", "_cache"})
 """Variables of the session that hold TensorRT's objects."""

@@ -263,7 +263,9 @@ class CudaPipeline(Pipeline):
         if found is None:
             if len(self._transfers) >= _TRANSFERS:
                 self._transfers.clear()
-            found = self._transfers[image_hw] = self._tuning.transfer.plan(self.model.letterbox(image_hw))
+            found = self._transfers[image_hw] = self._tuning.transfer.plan(
+                self.model.letterbox(image_hw), integrated=self.session.device.info.integrated
+            )
         return found
 
     def _batch(self, images: int) -> int:

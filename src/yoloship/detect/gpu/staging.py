@@ -5,6 +5,9 @@ One block of pinned memory has a twin on the device, laid out alike:
     … spare │ letterbox table │ result table │ frame │ frame │ …
                                              └ a fixed place; the tables of n frames end here, frames begin here
 
+If the device's memory is the host's (an integrated GPU, as in a Jetson), there is no twin. The letterbox reads frames
+and tables from pinned memory, and nothing is copied up.
+
 So frames lie at the same places batch after batch, and a batch like the last one needs no new tables. The letterbox
 table says where the pixels are and what becomes of them; the result table has the geometry from the source image to
 the canvas, which differs if the host has scaled a frame already.
@@ -114,6 +117,7 @@ class Staging:
         self._sent: tuple[int, list[_Place]] = (0, [])
         self._tables: dict[int, Tables] = {}
         self._foreign: list[ForeignFrame] = []
+        self._is_shared = calls.stream.device.info.integrated
         self.fetches = False
         self._grow(_SMALLEST)
 
@@ -148,7 +152,7 @@ class Staging:
         is_copied = any(frame.mode in _BY_THE_HOST for frame in frames)
         with self._cores if is_copied else nullcontext():
             places = self._place(frames, is_alone)
-        self.fetches = is_copied and is_alone
+        self.fetches = is_copied and is_alone and not self._is_shared
         if self._sent != (batch, places):
             self._send_tables(places, batch)
 
@@ -197,7 +201,7 @@ class Staging:
                 self._fill(frame, offset, height, width)
                 if not is_alone:
                     self._calls.upload(target, self._host + offset, height * pitch)
-                source = self._host + offset if is_alone else 0
+                source = self._host + offset if is_alone and not self._is_shared else 0
                 places.append(_Place(letterbox, target, pitch, mode, (height, width), channels, source))
             offset += _rounded(height * pitch)
         return places
@@ -241,13 +245,14 @@ class Staging:
         size = self._first_frame + _rounded(frame_bytes)
         pinned = PinnedBuffer(device, size)
         try:
-            twin = DeviceBuffer(device, size)
+            twin = None if self._is_shared else DeviceBuffer(device, size)
         except BaseException:
             pinned.close()
             raise
         self._pinned, self._twin = pinned, twin
         self._bytes = pinned.array(np.uint8, (size,))
-        self._host, self._device = pinned.pointer, twin.pointer
+        self._host = pinned.pointer
+        self._device = self._host if twin is None else twin.pointer
         self._tables.clear()
 
     def _send_tables(self, places: list[_Place], batch: int) -> None:

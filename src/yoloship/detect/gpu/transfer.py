@@ -13,6 +13,9 @@ bilinear interpolation weighs are copied: see `RowPick`. From pinned memory a lo
 that several cores have just written comes to it twice as fast as to the DMA (kernels/fetch.cu). Frames of a batch go up
 by DMA, each while the next is copied.
 
+On an integrated GPU, whose memory is the host's, nothing goes up: all pinned frames are `mapped`, and `copied` and
+`resized` ones are read where the host has put them.
+
 All modes give the model the same numbers, bit for bit.
 """
 
@@ -63,12 +66,17 @@ class TransferPolicy:
             if getattr(self, name) is not None and getattr(self, name) not in get_args(kind):
                 raise _wrong(name, " or ".join(get_args(kind)), getattr(self, name))
 
-    def plan(self, letterbox: Letterbox) -> TransferPlan:
-        """The modes of frames of one size."""
+    def plan(self, letterbox: Letterbox, *, integrated: bool = False) -> TransferPlan:
+        """The modes of frames of one size.
+
+        Args:
+            letterbox: Where they lie on the canvas.
+            integrated: Whether the device's memory is the host's.
+        """
         shrunk = shrinkage(letterbox)
         pick = RowPick.of(letterbox)
         copied = shrunk * (pick.count / pick.step if pick else 1)
-        pinned: PinnedMode = "mapped" if shrunk >= self.map_from else "pinned"
+        pinned: PinnedMode = "mapped" if integrated or shrunk >= self.map_from else "pinned"
         pageable: PageableMode = "resized" if copied >= self.resize_from else "copied"
         return TransferPlan(letterbox, self.pinned_mode or pinned, self.pageable_mode or pageable, pick)
 

@@ -13,7 +13,7 @@ from helpers.cuda_emulator import with_stand_in_driver
 from helpers.shared import PHOTOS, TRAINED, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -23,12 +23,12 @@ pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs Python with the stand-in for a driver; what it wrote on stdout."""
-    environment = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
+    usual = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
 
-    def python(*arguments: str) -> str:
+    def python(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+            cwd=ROOT, env={**usual, **(environment or {})}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout
@@ -38,8 +38,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.mark.timeout(0)  # each of its tests has a limit of its own
 def test_the_detectors_own_tests_pass(run: Callable[..., str]) -> None:
-    files = [f"tests/gpu/test_{name}.py" for name in ("detector", "tasks", "small_networks", "other_exports")]
+    names = ("detector", "tasks", "small_networks", "other_exports", "integrated")
+    files = [f"tests/gpu/test_{name}.py" for name in names]
     assert "passed" in run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files)
+
+
+@pytest.mark.timeout(0)  # each of its tests has a limit of its own
+def test_they_pass_too_where_the_memory_of_the_gpu_is_the_hosts(run: Callable[..., str]) -> None:
+    files = ("tests/gpu/test_integrated.py", "tests/gpu/test_detector.py")
+    chosen = "integrated or byte or images_of_all_sizes or pinned or mixed or read_where or rgb_frames"
+    command = ("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files, "-k", chosen)
+    assert "passed" in run(*command, environment={"STAND_IN_INTEGRATED": "1"})
 
 
 @pytest.mark.timeout(0)  # a CPU plays the GPU, as fast as it can
