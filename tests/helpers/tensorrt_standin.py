@@ -92,7 +92,7 @@ class Dims(tuple[int, ...]):
 
 
 class UnknownDims(Dims):
-    """What bindings before 11.4 give for a tensor that they do not know: a length of -1, and nothing to iterate over."""
+    """What bindings before 11.4 give for an unknown tensor: a length of -1, and nothing to iterate over."""
 
     __slots__ = ()
 
