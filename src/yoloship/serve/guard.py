@@ -44,6 +44,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, state: ServerState, open_paths: Iterable[str]) -> None:
         self._app, self._state, self._open = app, state, frozenset(open_paths)
+        self._models = frozenset(host.name for host in state.models)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -104,8 +105,8 @@ class Guard:
 
     def _note(self, scope: Scope, exchange: _Exchange) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        parameters = scope.get("path_params") or {}
-        model = str(parameters.get("name", "")) if exchange.status != 404 else ""
+        name = (scope.get("path_params") or {}).get("name")
+        model = name if name in self._models else ""  # each name in a metric is kept for ever
         self._state.metrics.requests.labels(route, model, str(exchange.status)).inc()
         facts: dict[str, Any] = {
             "id": exchange.id,

@@ -90,3 +90,11 @@ def test_a_request_has_a_line_in_the_log(server: InProcess, caplog: pytest.LogCa
         server.ask("GET", "/healthz", headers={"X-Request-Id": "line-1"})
     facts = next(record.facts for record in caplog.records if record.__dict__.get("facts", {}).get("id") == "line-1")  # type: ignore[attr-defined]  # ours
     assert (facts["method"], facts["path"], facts["status"]) == ("GET", "/healthz", 200)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_names_that_clients_make_up_do_not_become_metrics(server: InProcess, method: str) -> None:
+    key = {"X-API-Key": KEY}
+    for path in ("/v1/models/made-up", "/v1/models/made-up/predict"):
+        assert server.ask(method, path, headers=key).status_code in {404, 405}
+    assert "made-up" not in server.ask("GET", "/metrics", headers=key).text
