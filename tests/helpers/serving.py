@@ -144,3 +144,15 @@ def listening_app(settings: ServeSettings) -> Iterator[tuple[int, Starlette]]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def segment_model(folder: Path, name: str = "seg.onnx", *, batch: int | None = None) -> Path:
+    """A segmentation model in the form of YOLOv5's own export: ``images`` to ``output0`` and ``output1``."""
+    from helpers.samples import sample
+    from yoloship.graph.build import build_graph
+    from yoloship.graph.config import GraphConfig
+    from yoloship.graph.onnx_file import graph_bytes
+
+    path = folder / name
+    path.write_bytes(graph_bytes(build_graph(sample("yolov5", "segment"), GraphConfig(HW, batch=batch))))
+    return path

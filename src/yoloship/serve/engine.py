@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
     from yoloship.serve.cost import RunCost
+    from yoloship.serve.kserve_network import Network
     from yoloship.serve.settings import RequestLimits, ServedModel
 
     Image = npt.NDArray[np.uint8]
@@ -91,11 +92,13 @@ class Loaded:
         detector: The detector.
         cost: What its runs cost.
         since: When it was loaded, in seconds since the epoch.
+        network: Runs the network alone, for tensors; made when it is first asked for.
     """
 
     detector: Detector[Any]
     cost: RunCost
     since: float = field(default_factory=time.time)
+    network: Network | None = None
     users: int = 0
     is_retired: bool = False
 
@@ -112,7 +115,12 @@ class Loaded:
     def close_if_unused(self) -> None:
         """Close a retired detector that nobody uses. Its runs have ended, but its threads take a moment."""
         if self.is_retired and self.users == 0:
-            threading.Thread(target=self.detector.close, name="yoloship-close").start()
+            threading.Thread(target=self._close, name="yoloship-close").start()
+
+    def _close(self) -> None:
+        if self.network is not None:
+            self.network.close()
+        self.detector.close()
 
 
 class Workers:

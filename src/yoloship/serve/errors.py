@@ -166,6 +166,11 @@ def error_body(error: YoloshipError, request_id: str) -> dict[str, Any]:
     return error_form(type(error).__name__, str(error), request_id)
 
 
+def text_form(form: Mapping[str, Any]) -> dict[str, str]:
+    """The form of errors at the addresses of KServe's protocol, which its clients read: ``{"error": "…"}``."""
+    return {"error": form["error"]["message"]}
+
+
 def error_form(kind: str, message: str, request_id: str) -> dict[str, Any]:
     """The one form of all errors: ``{"error": {"type", "message", "request_id"}}``."""
     return {"error": {"type": kind, "message": visible(message), "request_id": request_id}}

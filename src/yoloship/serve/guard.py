@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.serve.answers import json_response
-from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, error_form, status_of
+from yoloship.serve.errors import (
+    ClientLeftError,
+    KeyRefusedError,
+    ServeError,
+    error_body,
+    error_form,
+    status_of,
+    text_form,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +35,8 @@ _HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
 )
+_KSERVE: Final = "/v2"
+"""Where addresses of KServe's protocol begin."""
 _logger = logging.getLogger("yoloship.serve.requests")
 
 
@@ -145,6 +155,8 @@ class _Exchange:
     ) -> None:
         """Answer with an error, unless the answer has begun."""
         if not self.status:
+            if scope["path"].startswith(_KSERVE):
+                body = text_form(body)
             await json_response(body, status, headers)(scope, receive, self.send)
 
 

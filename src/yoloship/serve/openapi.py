@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._version import __version__
+from yoloship.serve.kserve_openapi import KSERVE_SCHEMAS, describe_kserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,12 @@ _QUERY: Final[tuple[tuple[str, Mapping[str, Any], str], ...]] = (
     ("agnostic_nms", {"type": "boolean"}, "Whether boxes of different classes suppress each other."),
     ("classes", {"type": "string", "minLength": 1}, "Keep only these classes: names or ids, between commas."),
 )
+_DEADLINE: Final[Mapping[str, Any]] = {
+    "name": "X-Deadline-Ms",
+    "in": "header",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Milliseconds until the answer must be there. The server's own deadline is the upper bound.",
+}
 _STATUSES: Final = (
     ("400", "The request is wrong: a parameter, a field, or a body that cannot be understood."),
     ("401", "There is no API key, or a wrong one."),
@@ -104,7 +111,7 @@ def document(endpoints: Iterable[Endpoint], names: Sequence[str] = ()) -> dict[s
         "info": {"title": "yoloship", "version": __version__, "description": "Models over HTTP."},
         "paths": paths,
         "components": {
-            "schemas": dict(_SCHEMAS),
+            "schemas": {**_SCHEMAS, **KSERVE_SCHEMAS},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -115,8 +122,9 @@ def document(endpoints: Iterable[Endpoint], names: Sequence[str] = ()) -> dict[s
 
 def _operation(one: Endpoint, names: Sequence[str] = ()) -> dict[str, Any]:
     of_model = {"type": "string", "enum": [*names]} if names else {"type": "string"}
+    schemas: Mapping[str, Any] = {"name": of_model, "version": {"type": "string", "enum": ["1"]}}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": of_model}
+        {"name": name, "in": "path", "required": True, "schema": schemas[name]}
         for name in re.findall(r"\{(\w+)\}", one.path)
     ]
     operation: dict[str, Any] = {"summary": one.summary, "responses": {"200": {"description": "The answer."}}}
@@ -131,6 +139,8 @@ def _operation(one: Endpoint, names: Sequence[str] = ()) -> dict[str, Any]:
         operation["responses"]["401"] = _error("There is no API key, or a wrong one.")
     if is_predict:
         _describe_predict(operation)
+    if one.path.startswith("/v2"):
+        describe_kserve(one.path, operation, {**_DEADLINE}, _STATUSES)
     return operation
 
 
@@ -138,14 +148,7 @@ def _describe_predict(operation: dict[str, Any]) -> None:
     operation["parameters"] += [
         {"name": name, "in": "query", "schema": dict(schema), "description": text} for name, schema, text in _QUERY
     ]
-    operation["parameters"].append(
-        {
-            "name": "X-Deadline-Ms",
-            "in": "header",
-            "schema": {"type": "number", "exclusiveMinimum": 0},
-            "description": "Milliseconds until the answer must be there. The server's own deadline is the upper bound.",
-        }
-    )
+    operation["parameters"].append({**_DEADLINE})
     binary = {"schema": {"type": "string", "format": "binary"}}
     files = {
         "type": "object",

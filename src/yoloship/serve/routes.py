@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
-from yoloship.errors import InputError, YoloshipError
+from yoloship.errors import YoloshipError
 from yoloship.serve.answers import drawn_answer, json_answer, json_response, server_timing, wanted_form
 from yoloship.serve.bodies import images_of, read_body
 from yoloship.serve.engine import Answer
 from yoloship.serve.errors import BusyError, ClientLeftError, FormError, LateError
+from yoloship.serve.kserve_routes import KSERVE
 from yoloship.serve.metrics import CONTENT_TYPE
 from yoloship.serve.page.assets import ASSETS, asset
 from yoloship.serve.queries import options_of
 from yoloship.serve.state import state_of
+from yoloship.serve.waiting import deadline_of, unless_client_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from yoloship.serve.state import ServerState
 
     Handler = Callable[[Request], Awaitable[Response]]
-
-DEADLINE_HEADER: Final = "x-deadline-ms"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,56 +210,6 @@ async def _response(
     return Response(data, headers=headers, media_type=f"image/{form}")
 
 
-def deadline_of(request: Request, longest_s: float) -> float:
-    """When the answer must be there, by the event loop's clock: as the header X-Deadline-Ms says, but no later.
-
-    Args:
-        request: The request.
-        longest_s: The longest time from when it came.
-
-    Raises:
-        InputError: the header is not a number of milliseconds.
-    """
-    text = request.headers.get(DEADLINE_HEADER)
-    wanted_s = longest_s
-    if text is not None:
-        try:
-            wanted_s = float(text) / 1e3
-        except ValueError:
-            wanted_s = math.nan
-        if not 0 < wanted_s < math.inf:
-            raise InputError(
-                "wrong value", subject="X-Deadline-Ms", expected="milliseconds above 0", got=repr(text[:60])
-            )
-    return float(request.state.came_s) + min(wanted_s, longest_s)
-
-
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do work, and end it if the client closes its connection.
-
-    Raises:
-        ClientLeftError: it did.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeftError("the client left")
-        return task.result()
-    finally:
-        for one in (task, gone):
-            if not one.done():
-                one.cancel()
-                with suppress(asyncio.CancelledError):
-                    await one
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 def _described_endpoints() -> list[Endpoint]:
     return [one for one in ENDPOINTS if not one.is_part]
 
@@ -311,4 +258,5 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/models", models, "All models: task, classes, input size, thresholds, cost of a run."),
     Endpoint("GET", "/v1/models/{name}", model, "One model."),
     Endpoint("POST", "/v1/models/{name}/predict", predict, "Find what is in one image or several."),
+    *(Endpoint(*one) for one in KSERVE),
 )
