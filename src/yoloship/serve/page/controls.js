@@ -26,6 +26,7 @@ export class Controls {
     this.lowest.addEventListener("change", () => this.#takeLowest());
     for (const select of [this.first, this.second]) select.addEventListener("change", () => told.asked());
     for (const name of DRAWN) byId(`draw-${name}`).addEventListener("change", () => told.filtered());
+    byId("zoom").addEventListener("change", () => told.filtered());
     byId("all-classes").addEventListener("click", () => this.#showAll(true));
     byId("no-classes").addEventListener("click", () => this.#showAll(false));
   }
@@ -35,6 +36,9 @@ export class Controls {
 
   /** What is drawn. */
   get show() { return Object.fromEntries(DRAWN.map(name => [name, byId(`draw-${name}`).checked])); }
+
+  /** Screen pixels, as CSS counts them, for a pixel of the picture; 0 fits it into the window. */
+  get zoom() { return Number(byId("zoom").value); }
 
   /** The names of the chosen models: one or two. */
   get names() { return [this.first.value, this.second.value].filter((name, place, all) => name && all.indexOf(name) === place); }

@@ -185,7 +185,7 @@ function show() {
     if (!panes[place]) byId("panes").append((panes[place] = new Pane(tell)).root);
     panes[place].root.hidden = false;
     panes[place].update({
-      model, name: view.name, bitmap: view.bitmap, answer: view.answers[place] ?? null, threshold, hidden, show: drawn, colorOf,
+      model, name: view.name, bitmap: view.bitmap, answer: view.answers[place] ?? null, zoom: controls.zoom, threshold, hidden, show: drawn, colorOf,
       only: both && new Set(kept[place].map(one => one.index).filter(index => !both[place].has(index))),
     });
   });

@@ -7,6 +7,7 @@ import { copyText, saveText, savePicture } from "./saving.js";
 import { Table } from "./table.js";
 
 const LARGEST_SCALE = 8, TALLEST = 0.7, LEAST_HEIGHT_PX = 220;
+const MOST_SIDE = 16_000, MOST_PIXELS = 60e6; // what browsers give a canvas
 export const STAGES = [
   ["decode", "decoding"], ["queue", "waiting"], ["network", "model"], ["around", "transfer and JSON"],
 ];
@@ -25,7 +26,7 @@ export class Pane {
     this.picture = make("canvas", { "aria-hidden": "true" });
     this.overlay = make("canvas", { role: "img", class: "overlay" });
     this.frame = make("div", { class: "frame" }, this.picture, this.overlay);
-    this.stage = make("div", { class: "stage" }, this.frame);
+    this.stage = make("div", { class: "stage", role: "group", "aria-label": "Picture" }, this.frame);
     this.counts = make("ul", { class: "counts" });
     this.times = make("div", { class: "times" });
     this.table = new Table("What was found", {
@@ -52,9 +53,9 @@ export class Pane {
 
   /**
    * Show what there is.
-   * @param {{model, name, bitmap, answer, threshold, hidden, show, colorOf, only, isNew}} look The model as the server
+   * @param {{model, name, bitmap, answer, zoom, threshold, hidden, show, colorOf, only}} look The model as the server
    *   describes it; the name and the pixels of the picture (null if it cannot be shown); the answer (null until it is
-   *   there); what is filtered and drawn; the indices that only this model found (null without another model).
+   *   there); its size on the screen; what is filtered and drawn; the indices that only this model found (null without another model).
    */
   update(look) {
     const before = this.#look;
@@ -127,9 +128,13 @@ export class Pane {
     const [width, height] = sizeOf(look);
     this.frame.hidden = !width;
     if (!width || !this.stage.clientWidth) return;
-    const tallest = Math.max(LEAST_HEIGHT_PX, innerHeight * TALLEST), dots = devicePixelRatio || 1;
-    const scale = Math.min(this.stage.clientWidth / width, tallest / height, LARGEST_SCALE);
+    const tallest = Math.max(LEAST_HEIGHT_PX, innerHeight * TALLEST);
+    const scale = look.zoom || Math.min(this.stage.clientWidth / width, tallest / height, LARGEST_SCALE);
     const [cssWidth, cssHeight] = [Math.max(1, Math.floor(width * scale)), Math.max(1, Math.floor(height * scale))];
+    const dots = Math.min(devicePixelRatio || 1, MOST_SIDE / Math.max(cssWidth, cssHeight), Math.sqrt(MOST_PIXELS / (cssWidth * cssHeight)));
+    const isScrolled = look.zoom > 0 && (cssWidth > this.stage.clientWidth || cssHeight > 0.8 * innerHeight);
+    this.stage.classList.toggle("zoomed", look.zoom > 0);
+    if (isScrolled) this.stage.tabIndex = 0; else this.stage.removeAttribute("tabindex"); // the arrow keys scroll it
     const key = [cssWidth, cssHeight, dots].join();
     for (const canvas of [this.picture, this.overlay]) {
       if (this.#drawn.key === key) continue;
@@ -162,10 +167,14 @@ export class Pane {
     this.#redraw();
   }
 
-  #pick(index, reveal) {
+  #pick(index, isInPicture) {
     this.#picked = index === this.#picked ? null : index;
     this.#redraw();
-    if (reveal && index !== null) this.table.reveal(index);
+    if (index === null) return;
+    if (isInPicture) return this.table.reveal(index);
+    const { box } = this.#objects.find(one => one.index === index), { scale } = this.#drawn;
+    if (!box) return;
+    this.stage.scrollTo(((box[0] + box[2]) / 2) * scale - this.stage.clientWidth / 2, ((box[1] + box[3]) / 2) * scale - this.stage.clientHeight / 2);
   }
 
   #at(event) {

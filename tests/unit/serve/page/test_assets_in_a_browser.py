@@ -189,6 +189,19 @@ def test_the_table_sorts_and_is_linked_with_the_picture(page: Page) -> None:
     assert page.locator(".pick[aria-pressed=true]").inner_text() == "3"
 
 
+def test_a_picture_can_be_larger_than_the_window(page: Page) -> None:
+    page.set_input_files("#files", [named("large.png", saved(smooth(2048, 2048), "PNG"))])
+    page.locator("#status", has_text="large.png: 3 objects").wait_for()
+    stage = page.locator(".stage")
+    assert stage.evaluate("one => [one.scrollWidth > one.clientWidth, one.tabIndex]") == [False, -1]
+    page.select_option("#zoom", "2")
+    assert stage.evaluate("one => [one.scrollWidth, one.scrollHeight, one.tabIndex]") == [4096, 4096, 0]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator(".pick").nth(2).click()
+    x, y = stage.evaluate("one => [one.scrollLeft + one.clientWidth / 2, one.scrollTop + one.clientHeight / 2]")
+    assert (x, y) == (pytest.approx(40 / 64 * 4096, abs=2), pytest.approx(40 / 64 * 4096, abs=2))
+
+
 def test_what_is_saved_is_the_record_as_shown(page: Page, address: str) -> None:
     show(page)
     page.fill("#threshold-number", "0.5")
