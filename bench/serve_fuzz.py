@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import random
 import re
 import socket
@@ -68,15 +69,36 @@ def conversations(port: int) -> list[bytes]:
     chunked = post("image/jpeg", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     chunked += b"%x\r\n%b\r\n0\r\nX-Trailer: y\r\n\r\n" % (len(photo), photo)
     paths = httpx.get(f"http://127.0.0.1:{port}/openapi.json").json()["paths"]
-    gets = [f"GET {path.replace('{name}', 'm')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in ("/", *paths)]
+    gets = ["/", *(path.format(name="m", version="1") for path, methods in paths.items() if "get" in methods)]
+    asked = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in gets]
     posts = [
         post("image/jpeg", photo, "Accept: image/png;q=0.5, application/json\r\nX-Deadline-Ms: 900\r\n"),
         post("image/jpeg", photo, "Expect: 100-continue\r\nX-Request-Id: abc\r\n"),
         post("multipart/form-data; boundary=XX", form),
         post("application/json", text),
         chunked,
+        *tensors(port),
     ]
-    return [*gets, *posts, gets[0] + posts[0] + gets[1] + posts[2], posts[4] + posts[3] + gets[0]]
+    return [*asked, *posts, asked[0] + posts[0] + asked[1] + posts[2], posts[4] + posts[3] + posts[-1] + asked[0]]
+
+
+def tensors(port: int) -> list[bytes]:
+    """A request of KServe's protocol with its tensor as JSON, and one with it as bytes."""
+    first = httpx.get(f"http://127.0.0.1:{port}/v2/models/m").json()["inputs"][0]
+    shape = [max(extent, 1) for extent in first["shape"]]
+    count = math.prod(shape)
+    item = {"name": first["name"], "datatype": first["datatype"], "shape": shape}
+    head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\n"
+    text = json.dumps({"id": "1", "inputs": [{**item, "data": [0] * count}]}).encode()
+    size = count * {"UINT8": 1, "FP16": 2}.get(first["datatype"], 4)
+    binary = json.dumps(
+        {"inputs": [{**item, "parameters": {"binary_data_size": size}}], "parameters": {"binary_data_output": True}}
+    ).encode()
+    length = f"Inference-Header-Content-Length: {len(binary)}\r\nContent-Length: {len(binary) + size}\r\n\r\n"
+    return [
+        f"{head}Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text,
+        f"{head}Content-Type: application/octet-stream\r\n{length}".encode() + binary + bytes(size),
+    ]
 
 
 def damaged(chance: random.Random, data: bytes) -> bytes:
@@ -123,11 +145,13 @@ def raw(port: int, options: argparse.Namespace) -> bool:
             failed = True
             print("FAULT", data[:2000], said[:2000])
     print(dict(sorted(statuses.items())))
-    answer = httpx.post(
-        f"http://127.0.0.1:{port}/v1/models/m/predict", content=conversations(port)[-7].partition(b"\r\n\r\n")[2]
-    )
-    print("after it:", answer.status_code)
-    return failed or answer.status_code != 200
+    statuses.clear()
+    for data in whole:  # undamaged, all of them must be answered as they should
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(data.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost", 1))
+            statuses[connection.makefile("rb").read(12).decode()] += 1
+    print("undamaged:", dict(statuses))
+    return failed or any(status[9:] not in {"200", "100"} for status in statuses)
 
 
 def main() -> None:
