@@ -19,6 +19,7 @@ from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError
+from yoloship.kserve import InferRequest, Tensor, decode_answer, encode_request
 from yoloship.sinks.records import json_record
 from yoloship.sinks.sink import Entry
 
@@ -128,3 +129,42 @@ def test_a_lost_device_is_said_without_a_traceback_until_a_run_succeeds(
     network.is_lost = False
     assert predict(server).status_code == 200
     assert server.ask("GET", "/readyz").status_code == 200
+
+
+def ask_for_tensors(server: InProcess, count: int) -> Any:
+    images = Tensor.of("images", np.zeros((count, *HW, 3), np.uint8))
+    encoded = encode_request(InferRequest((images,), parameters={"binary_data_output": True}))
+    return server.ask("POST", "/v2/models/m/infer", content=encoded.body, headers=encoded.headers)
+
+
+def test_tensors_that_wait_run_as_batches_on_the_device(server: InProcess, network: Network) -> None:
+    host = server.app.state.server.models.host("m")
+    counts = [1, 2, 3, 1, 2, 8]
+    network.open.clear()
+    with ThreadPoolExecutor(len(counts)) as clients:
+        asked = [clients.submit(ask_for_tensors, server, count) for count in counts]
+        server.wait_until(lambda: host.admission.held == sum(counts))
+        network.open.set()
+        answers = [one.result() for one in asked]
+    for count, answer in zip(counts, answers, strict=True):
+        (found,) = decode_answer(answer.content, int(answer.headers["inference-header-content-length"])).outputs
+        np.testing.assert_array_equal(found.array, np.stack(one_object(HW) * count))
+    (stats,) = server.ask("GET", "/v2/models/m/stats").json()["model_stats"]
+    assert stats["inference_count"] == sum(counts)
+    assert sum(one["batch_size"] * one["compute_infer"]["count"] for one in stats["batch_stats"]) == sum(counts)
+    assert max(one["batch_size"] for one in stats["batch_stats"]) <= 8
+    assert server.ask("GET", "/v2/models/m/config").json()["max_batch_size"] == 8
+    assert ask_for_tensors(server, 9).status_code == 400
+
+
+def test_a_device_that_is_lost_to_tensors_makes_the_model_not_ready(server: InProcess, network: Network) -> None:
+    assert ask_for_tensors(server, 1).status_code == 200
+    network.is_lost = True
+    for _ in range(3):
+        answer = ask_for_tensors(server, 1)
+        assert answer.status_code == 500
+        assert "the device is lost" in answer.json()["error"]
+    assert server.ask("GET", "/v2/health/ready").status_code == 503
+    network.is_lost = False
+    assert ask_for_tensors(server, 1).status_code == 200
+    assert server.ask("GET", "/v2/models/m/ready").status_code == 200

@@ -260,6 +260,10 @@ class ModelHost:
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
             raise LateError("the deadline passed", subject=self.name) from error
 
+    def note_run(self, *, is_lost: bool) -> None:
+        """Count a run that somebody else began; several in a row that lost their device make the model not ready."""
+        self._failed_runs = self._failed_runs + 1 if is_lost else 0
+
     async def call(self, work: Callable[[], Any]) -> Any:
         """Do work of a request in a thread, such as writing its answer."""
         return await asyncio.get_running_loop().run_in_executor(self._workers.writers, work)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from yoloship._util.fields import is_int, shown
 from yoloship._version import __version__
-from yoloship.errors import InputError
+from yoloship.errors import CudaError, InputError
 from yoloship.kserve.codec import HEAD_LENGTH, decode_request, encode_answer, head_length
 from yoloship.kserve.json_tensors import parse
 from yoloship.kserve.tensors import DEFAULT_LIMITS, InferAnswer, Tensor
@@ -177,7 +177,12 @@ async def _answer(asking: _Asking, body: bytes, head_bytes: int | None, max_imag
         raise InputError("too many images", expected=f"at most {max_images}", got=str(images))
     with host.admission.permit(images, deadline_s - asyncio.get_running_loop().time()):
         work = _within(deadline_s, network.run(feeds, images), host.name)
-        ran = await unless_client_leaves(asking.request, work)
+        try:
+            ran = await unless_client_leaves(asking.request, work)
+        except CudaError:
+            host.note_run(is_lost=True)
+            raise
+        host.note_run(is_lost=False)
         return await _encoded(host, network, asked, ran, names), ran, images
 
 
