@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 import yoloship
+from helpers.other_exports import detr_export
 from helpers.serving import HW, cat_model, listening, segment_model, served, settings_of
 from yoloship.kserve import Client, InferRequest, ProtocolError, RemoteError, Tensor, WantedOutput, encode_request
 from yoloship.serve.keys import ApiKeys
@@ -42,7 +44,10 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("models")
-    files = {"cat": cat_model(folder), "seg": segment_model(folder)}
+    files = {"cat": cat_model(folder), "seg": segment_model(folder), "detr": folder / "detr.onnx"}
+    detr = detr_export()
+    detr.metadata_props.add(key="names", value="{0: 'cat', 1: 'dog'}")
+    onnx.save(detr, str(files["detr"]))
     models = tuple(ServedModel(name, str(path), {"tuned_for": "throughput"}) for name, path in files.items())
     with listening(ServeSettings(models, RequestLimits(max_images=4))) as port:
         yield Place(port, files)
@@ -86,7 +91,7 @@ def test_tritons_client_finds_the_server_and_its_models(official: triton.Inferen
     assert official.is_model_ready("cat", "1")
     assert not official.is_model_ready("dog")
     assert official.get_server_metadata()["name"] == "yoloship"
-    assert [one["name"] for one in official.get_model_repository_index()] == ["cat", "seg"]
+    assert [one["name"] for one in official.get_model_repository_index()] == ["cat", "seg", "detr"]
     metadata = official.get_model_metadata("seg", "1")
     assert [one["name"] for one in metadata["inputs"] + metadata["outputs"]] == ["images", "output0", "output1"]
     assert official.get_model_config("cat")["input"][0]["data_type"] == "TYPE_FP32"
@@ -104,6 +109,27 @@ def test_tritons_client_gets_the_numbers_of_the_local_session(
     assert answer.get_response()["id"] == "a-1"
     for name, want in local(place, "seg", images).items():
         np.testing.assert_array_equal(answer.as_numpy(name), want)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritons_client_sends_several_inputs_of_several_types(
+    place: Place, official: triton.InferenceServerClient, binary: bool
+) -> None:
+    inputs = official.get_model_metadata("detr")["inputs"]
+    assert [(one["name"], one["datatype"]) for one in inputs] == [("images", "FP32"), ("orig_target_sizes", "INT64")]
+    arrays = {"images": np.zeros(inputs[0]["shape"], np.float32), "orig_target_sizes": np.array([[640, 480]])}
+    given = []
+    for one in reversed(inputs):
+        given.append(triton.InferInput(one["name"], one["shape"], one["datatype"]))
+        given[-1].set_data_from_numpy(arrays[one["name"]], binary_data=binary)
+    answer = official.infer("detr", given)
+    with yoloship.load(place.files["detr"], tuned_for="throughput") as detector:
+        session: Any = detector.session
+        want = session.run(arrays)
+    for spec, array in zip(session.outputs, want, strict=True):
+        found = answer.as_numpy(spec.name)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
 
 
 def test_tritons_client_asks_for_all_outputs_if_it_names_none(
@@ -142,7 +168,7 @@ def test_the_statistics_count_what_was_asked(official: triton.InferenceServerCli
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["execution_count"] - before["execution_count"] == 1
     assert after["inference_stats"]["compute_infer"]["ns"] > before["inference_stats"]["compute_infer"]["ns"]
-    assert {one["name"] for one in official.get_inference_statistics()["model_stats"]} == {"cat", "seg"}
+    assert {one["name"] for one in official.get_inference_statistics()["model_stats"]} == {"cat", "seg", "detr"}
 
 
 class LikeUltralytics:
