@@ -121,6 +121,26 @@ class ILogger:
         raise NotImplementedError
 
 
+class LayerInformationFormat(enum.Enum):
+    ONELINE = 0
+    JSON = 1
+
+
+class IProfiler:
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        raise NotImplementedError
+
+
+class EngineInspector:
+    """Says what a plan with details says; the names of fields are NVIDIA's."""
+
+    def __init__(self, layers: list[dict[str, Any]]) -> None:
+        self._layers = layers
+
+    def get_engine_information(self, format: LayerInformationFormat) -> str:  # noqa: A002 - TensorRT's
+        return json.dumps({"Layers": self._layers})
+
+
 class DynamicShapesKernelSpecializationStrategy(enum.Enum):
     LAZY = 0
     EAGER = 1
@@ -192,6 +212,15 @@ class ICudaEngine:
                 dims = Dims(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
                 dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
                 self._tensors[value.name] = mode, _DATA_TYPES[dtype], dims
+        self._layers = [
+            {
+                "Name": node.name or f"{node.op_type}_{number}",
+                "LayerType": node.op_type,
+                "Outputs": [{"Name": node.output[0], "Format/Datatype": "Row major linear FP32"}],
+                **({"Weights": {"Type": "Float", "Count": 1}} if node.op_type == "Conv" else {}),
+            }
+            for number, node in enumerate(model.graph.node)
+        ]
         self.backend = open_backend(model, compiled=about["compiled"])
 
     @property
@@ -232,6 +261,14 @@ class ICudaEngine:
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
         return [Dims(shape) for shape in self._about["profiles"][profile_index][name]]
+
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector(self._layers)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Only in the stand-in."""
+        return [str(layer["Name"]) for layer in self._layers]
 
     def create_runtime_config(self) -> IRuntimeConfig:
         return IRuntimeConfig()
@@ -277,6 +314,8 @@ class IExecutionContext:
     def __init__(self, engine: ICudaEngine, profile: int, kernels: IRuntimeCache | None = None) -> None:
         self.engine = engine
         self._kernels = kernels
+        self.profiler: IProfiler | None = None
+        self.enqueue_emits_profile = True
         self.active_optimization_profile = profile
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -369,6 +408,15 @@ class IExecutionContext:
         self.engine.backend.queue(inputs, outputs, stream_handle, self._state)
         if self._kernels is not None:
             self._kernels.kernels.add(str(sorted(shapes.items())))
+        if self.enqueue_emits_profile and self.profiler is not None:
+            self.report_to_profiler()
+        return True
+
+    def report_to_profiler(self) -> bool:
+        if self.profiler is None or not self._runs or self.engine.refuses("report"):
+            return self.engine.error("there is nothing to report")
+        for number, name in enumerate(self.engine.layer_names):
+            self.profiler.report_layer_time(name, float(number + 1))
         return True
 
     def _typed(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -7,11 +7,16 @@ import shutil
 from collections import Counter
 from dataclasses import asdict
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from yoloship.cli.command import argument, command, flag
+from yoloship._util.writing import write_bytes
+from yoloship.cli.command import FILE, argument, command, flag, option
+from yoloship.cli.layer_times import time_rows, times_svg
+from yoloship.cli.options import outputs_for
+from yoloship.cli.options import overwrite as overwrite_option
 from yoloship.cli.output import facts_table, print_err, print_json, print_text
 from yoloship.errors import DependencyError
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from yoloship.checkpoint import Checkpoint
     from yoloship.engine import EngineFacts
+    from yoloship.runtime.layer_times import LayerTimes
 
     Rows = Iterator[tuple[str, str]]
 
@@ -331,12 +337,16 @@ MAX_NAMES, FIRST_NAMES = 100, 12
         "yoloship info best.onnx --json",
         "yoloship info best.onnx --netron",
         "yoloship info best.engine",
+        "yoloship inspect best.engine --times --plot layers.svg",
     )
 )
 @argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, an engine, or a release name.")
 @flag("--json", "as_json", help="Print JSON, with each layer of an ONNX file or an engine.")
 @flag("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
-def info(file: str, as_json: bool, netron: bool) -> None:
+@flag("--times", help="Of an engine: run it on this machine's GPU and show how long each layer takes.")
+@option("--plot", type=FILE, metavar="FILE.svg", help="With --times: draw the slowest layers.")
+@overwrite_option
+def info(file: str, as_json: bool, netron: bool, times: bool, plot: Path | None, overwrite: bool) -> None:
     """Show what a model file contains: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
 
     'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations need. For
@@ -348,14 +358,27 @@ def info(file: str, as_json: bool, netron: bool) -> None:
 
     path = resolve(file)
     kind = refuse_others(path, MODEL_KINDS | {"unknown"}, "model", subject=str(path), error=InputError)
+    if plot is not None and not times:
+        raise click.UsageError("--plot draws what --times measures: give both")
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise click.UsageError(f"--plot {plot}: give a name that ends in .svg")
+    if times and kind != "engine":
+        raise click.UsageError("--times is for engines, which TensorRT can measure layer by layer")
     if netron and kind in {"engine", "checkpoint"}:
         raise click.UsageError(f"--netron is for ONNX files, and {path} is {_NOT_ONNX[kind]}")
     viewer = require_netron() if netron else None
     if kind == "engine":
         from yoloship.engine import inspect_engine
 
+        if plot is not None:
+            outputs_for((file,), images=(), labels=None, overwrite=overwrite).claim(plot)
         engine = inspect_engine(path)
-        data, rows = engine.to_dict(), _engine_rows(engine)
+        data, rows = engine.to_dict(), _engine_rows(engine, with_layers=not times)
+        if times:
+            measured = _layer_times(engine)
+            data, rows = {**data, "times": measured.to_dict()}, chain(rows, time_rows(measured))
+            if plot is not None:
+                write_bytes(plot, times_svg(measured, path.name).encode(), overwrite=overwrite)
     elif kind == "checkpoint":
         data = checkpoint_facts(path)
         rows = checkpoint_rows(data)
@@ -373,7 +396,16 @@ def info(file: str, as_json: bool, netron: bool) -> None:
 _NOT_ONNX = {"engine": "an engine", "checkpoint": "a checkpoint; export it first"}
 
 
-def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
+def _layer_times(facts: EngineFacts) -> LayerTimes:
+    from yoloship.errors import EngineError
+    from yoloship.runtime.layer_times import layer_times
+
+    if facts.loaded is None:
+        raise EngineError(f"its layers cannot be timed here: {facts.not_loaded}", subject=facts.file.path.name)
+    return layer_times(facts.file.path, facts.loaded.layers)
+
+
+def _engine_rows(facts: EngineFacts, *, with_layers: bool = True) -> Iterator[tuple[str, str]]:
     from yoloship.engine import runs_on
 
     file, record = facts.file, facts.file.record
@@ -398,5 +430,5 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
     if facts.loaded.device_memory_bytes is not None:
         yield "device memory", f"{facts.loaded.device_memory_bytes / 1e6:.1f} MB"
     yield "layers", str(len(facts.loaded.layers))
-    for layer in facts.loaded.layers[:MAX_LAYER_ROWS]:
+    for layer in facts.loaded.layers[:MAX_LAYER_ROWS] if with_layers else ():
         yield "", " ".join(filter(None, (layer.precision, layer.kind, layer.name)))

@@ -6,22 +6,22 @@ import logging
 from dataclasses import dataclass, replace
 from os import fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, check_types, lowered, name_of
 from yoloship.conversion.exporting import check_head, file_beside, is_count, outputs_of, sides_of, suppression
-from yoloship.errors import InputError
+from yoloship.errors import InputError, visible
 from yoloship.kinds import kind_of, wrong_kind
 from yoloship.model import STANDARD
 from yoloship.tasks import suppressing_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from yoloship._util.text import OnProgress
     from yoloship.conversion import Calibration, Name
     from yoloship.conversion.exporting import Sides
-    from yoloship.engine import BuildConfig, FlavourName, Range, Recipe
+    from yoloship.engine import BuildConfig, BuiltEngine, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.onnx_file import Model
     from yoloship.model import (
@@ -305,8 +305,8 @@ def carry_out(
         recipe=recipe_of(request, calibration),
         overwrite=overwrite,
     )
-    for text in built.warnings:
-        say(f"TensorRT warns: {text}")
+    for text in (*(f"TensorRT warns: {text}" for text in built.warnings), *_precision_notes(flavour, built, info)):
+        say(text)
     _logger.info("built %s by %s in %.1f s", request.output.name, flavour.title, built.elapsed_s)
     return Built(
         request.output,
@@ -319,6 +319,30 @@ def carry_out(
         details.removeprefix(request.precision).lstrip(",; "),
         equal_commands(record, request.output.name, changed=behind_onnx or request.precision != "float32"),
     )
+
+
+def _precision_notes(flavour: Flavour, built: BuiltEngine, info: ModelInfo | None) -> Iterator[str]:
+    """Which layers did not take the precision of the model, if a GPU here can load the engine and say it."""
+    from yoloship.cuda.device import find_gpu
+    from yoloship.engine.inspect import load_facts, other_precision
+    from yoloship.errors import EngineError
+
+    if info is None or info.precision == "float32" or find_gpu() is None:
+        return
+    try:
+        loaded = load_facts(flavour, memoryview(built.plan), subject="the engine")
+    except EngineError as error:  # it was built for another GPU, for example
+        _logger.info("the layers of the engine cannot be read here: %s", error)
+        return
+    others, told = other_precision(loaded.layers, info.precision)
+    if not others:
+        return
+    names = ", ".join(f"{visible(layer.name)[:60]} ({layer.weights})" for layer in others[:_MOST_NAMES])
+    more = f" and {len(others) - _MOST_NAMES} more" if len(others) > _MOST_NAMES else ""
+    yield f"{len(others)} of {told} layers with weights did not take {info.precision}: {names}{more}"
+
+
+_MOST_NAMES: Final = 8
 
 
 def info_of_request(request: BuildRequest) -> ModelInfo:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.engine.file import EngineFile, read_engine
 from yoloship.engine.fit import Installation, check_fit, find_installation
@@ -14,6 +16,7 @@ from yoloship.engine.objects import construct, describing, device_memory_bytes, 
 from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from yoloship.model import Axis
@@ -48,11 +51,13 @@ class LoadedLayer:
         name: As TensorRT names it.
         kind: Its type; empty if TensorRT does not tell.
         precision: Element type of its first output, as TensorRT writes it; empty if it does not tell.
+        weights: Element type of its weights, as TensorRT writes it; empty if it has none or does not tell.
     """
 
     name: str
     kind: str
     precision: str
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,37 @@ def _layer(entry: object) -> LoadedLayer:
     outputs = entry.get("Outputs")
     first = outputs[0] if isinstance(outputs, list) and outputs else {}
     precision = first.get("Datatype", first.get("Format/Datatype", "")) if isinstance(first, dict) else ""
-    return LoadedLayer(str(entry.get("Name", "")), str(entry.get("LayerType", "")), str(precision))
+    stored = entry.get("Weights")
+    weights = str(stored.get("Type", "")) if isinstance(stored, dict) else ""
+    return LoadedLayer(str(entry.get("Name", "")), str(entry.get("LayerType", "")), str(precision), weights)
+
+
+_WRITTEN: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
+    {
+        "float16": re.compile(r"\b(FP16|Half|Float16)\b", re.IGNORECASE),
+        "bfloat16": re.compile(r"\b(BF16|BFloat16)\b", re.IGNORECASE),
+        "int8": re.compile(r"\bInt8\b", re.IGNORECASE),
+        "float8": re.compile(r"\b(FP8|Float8|FP8E4M3)\b", re.IGNORECASE),
+    }
+)
+"""How TensorRT writes an element type, alone or in a format such as ``Row major linear FP16 format``."""
+
+
+def other_precision(layers: Sequence[LoadedLayer], precision: str) -> tuple[tuple[LoadedLayer, ...], int]:
+    """Layers with weights that do not compute in the precision that was asked for.
+
+    Args:
+        layers: From `read_layers`, of a plan with details.
+        precision: What was asked for: ``float16``, ``bfloat16``, ``int8`` or ``float8``.
+
+    Returns:
+        Those layers, and how many layers say the type of their weights; 0 if this plan tells no details.
+    """
+    written = _WRITTEN.get(precision)
+    told = [layer for layer in layers if layer.weights]
+    if written is None:
+        return (), len(told)
+    return tuple(layer for layer in told if not written.search(layer.weights)), len(told)
 
 
 def _tensor(module: Any, engine: Any, index: int, subject: str) -> LoadedTensor:

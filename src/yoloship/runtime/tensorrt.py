@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from yoloship.engine.file import EngineFile
     from yoloship.engine.flavours import Flavour
     from yoloship.engine.sidecar import EngineRecord
-    from yoloship.runtime.session import RunOptions
+    from yoloship.runtime.session import DeviceTensor, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,21 +212,52 @@ class TensorRTSession(DeviceSession):
         self._life.enter()
         with ExitStack() as resources:
             resources.callback(self._life.leave)
-            self._check_stream(stream)
-            shapes = check_shapes(self.inputs, input_shapes)
-            profile = choose_profile(self.profiles, shapes)
-            execution = self._take()
-            run = Execution(execution, self._flavour, stream, self._subject)
-            resources.callback(self._give_back, run)
-            with self._device.current():
-                run.set_profile(profile, int(self._engine.num_optimization_profiles))
-                found = run.set_shapes(shapes, self.outputs)
-            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
-            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
-            run.set_addresses([*inputs, *outputs])
+            run, inputs, outputs = self._prepared(input_shapes, stream, resources)
             context = StreamContext(stream, inputs, outputs, run.queue, resources, recordable=run.is_recordable)
             run.sound = True
             return context
+
+    def layer_runs(
+        self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream, runs: int
+    ) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """Run on zeros, and ask TensorRT's profiler how long each layer took.
+
+        Args:
+            input_shapes: The shape of every input, by name.
+            stream: A stream of the session's device.
+            runs: How many runs; one more, before them, is not counted.
+
+        Returns:
+            For each run: name and milliseconds of each layer, in TensorRT's order.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            InputError: a shape does not fit the engine, or no profile.
+            SessionError: TensorRT refuses, or reports nothing.
+        """
+        self._life.enter()
+        with ExitStack() as resources:
+            resources.callback(self._life.leave)
+            run, _, _ = self._prepared(input_shapes, stream, resources)
+            with self._device.current():
+                return run.profiled(runs)
+
+    def _prepared(
+        self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream, resources: ExitStack
+    ) -> tuple[Execution, list[DeviceTensor], list[DeviceTensor]]:
+        """An execution context with everything that a run needs; `resources` takes it over."""
+        self._check_stream(stream)
+        shapes = check_shapes(self.inputs, input_shapes)
+        profile = choose_profile(self.profiles, shapes)
+        run = Execution(self._take(), self._flavour, stream, self._subject)
+        resources.callback(self._give_back, run)
+        with self._device.current():
+            run.set_profile(profile, int(self._engine.num_optimization_profiles))
+            found = run.set_shapes(shapes, self.outputs)
+        inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
+        outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
+        run.set_addresses([*inputs, *outputs])
+        return run, inputs, outputs
 
     def _check_stream(self, stream: Stream) -> None:
         """Refuse streams on which TensorRT would fail late, or end the process."""

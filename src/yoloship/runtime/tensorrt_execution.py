@@ -180,6 +180,35 @@ class Execution:
                 self._stream.is_idle()  # raises if the device is lost
             raise self._fault("failed", messages, said)
 
+    def profiled(self, runs: int) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """Run with TensorRT's profiler, after one run without it. The device's context has to be current.
+
+        Args:
+            runs: How many runs, 1 or more.
+
+        Returns:
+            For each run: name and milliseconds of each layer, in TensorRT's order.
+
+        Raises:
+            CudaError: the device failed.
+            SessionError: TensorRT failed, or reported nothing.
+        """
+        self.queue()
+        self._stream.sync()
+        heard: list[tuple[str, float]] = []
+        self.execution.profiler = _profiler(self._flavour, heard)
+        self.execution.enqueue_emits_profile = False  # else each run would wait, and report from inside
+        found = []
+        for _ in range(runs):
+            heard.clear()
+            self.queue()
+            self._stream.sync()
+            self._ask("does not report its profile", self.execution.report_to_profiler)
+            found.append(tuple(heard))
+        if not found or not found[0]:
+            raise SessionError("TensorRT's profiler reports no layers", subject=self._subject)
+        return tuple(found)
+
     def _ask(self, doing: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Call TensorRT, and turn a refusal into an error.
 
@@ -199,3 +228,17 @@ class Execution:
 
     def _fault(self, doing: str, messages: Messages, said: str | None = None) -> CudaError | SessionError:
         return engine_fault(doing, messages, self._stream.device, self._subject, said=said)
+
+
+def _profiler(flavour: Flavour, heard: list[tuple[str, float]]) -> Any:
+    """A profiler of TensorRT that appends the name and the milliseconds of each layer to a list."""
+    module = flavour.module
+
+    class LayerProfiler(module.IProfiler):  # type: ignore[misc,name-defined]  # the base exists only once it is imported
+        def __init__(self) -> None:
+            module.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            heard.append((layer_name, ms))
+
+    return LayerProfiler()

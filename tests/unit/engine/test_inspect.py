@@ -12,7 +12,7 @@ import pytest
 from helpers.engine_records import HERE, MODEL, plan_bytes, record_of, write
 from yoloship.engine import Flavour, Installation, inspect_engine
 from yoloship.engine import inspect as inspecting
-from yoloship.engine.inspect import LoadedLayer, LoadedTensor, load_facts, read_layers
+from yoloship.engine.inspect import LoadedLayer, LoadedTensor, load_facts, other_precision, read_layers
 from yoloship.errors import EngineError
 
 PLAN = plan_bytes()
@@ -134,3 +134,20 @@ def test_with_a_gpu_tensorrt_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_plain_plan_has_no_tensors_to_tell(tmp_path: Path) -> None:
     path = write(tmp_path / "best.engine", PLAN, None)
     assert inspect_engine(path, installation=Installation(HERE.versions, None)).tensor_lines == ()
+
+
+@pytest.mark.parametrize(
+    ("precision", "taken"),
+    [("float16", "Half"), ("float16", "FP16"), ("bfloat16", "BFloat16"), ("int8", "Int8"), ("float8", "FP8")],
+)
+def test_layers_whose_weights_are_of_another_type_did_not_take_the_precision(precision: str, taken: str) -> None:
+    entries = [
+        {"Name": "a", "LayerType": "conv", "Weights": {"Type": taken, "Count": 9}},
+        {"Name": "b", "LayerType": "conv", "Weights": {"Type": "Float", "Count": 9}},
+        {"Name": "c", "LayerType": "Reformat"},
+        {"Name": "d", "Weights": 3},
+    ]
+    layers = read_layers(json.dumps({"Layers": entries}))
+    others, told = other_precision(layers, precision)
+    assert ([layer.name for layer in others], told) == (["b"], 2)
+    assert other_precision(layers, "float32") == ((), 2)

@@ -24,7 +24,8 @@ def test_the_device_tests_and_the_contract_pass_on_a_stand_in_for_the_driver(
         [
             sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider",
             "tests/gpu/test_sessions.py", "tests/gpu/test_making.py", "tests/gpu/test_tensorrt_session.py",
-            "tests/gpu/test_trained_sessions.py", "tests/contract/test_sessions.py",
+            "tests/gpu/test_trained_sessions.py", "tests/gpu/test_layer_times.py", "tests/gpu/test_verify_engine.py",
+            "tests/contract/test_sessions.py",
         ],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
 CLASSES = (
     standin.ILogger, standin.Runtime, standin.ICudaEngine, standin.IExecutionContext, standin.IRuntimeConfig,
-    standin.IRuntimeCache, builder.Builder, builder.INetworkDefinition, builder.OnnxParser, builder.ILayer,
-    builder.ITensor, builder.IOptimizationProfile, builder.IBuilderConfig,
+    standin.IRuntimeCache, standin.IProfiler, standin.EngineInspector, builder.Builder, builder.INetworkDefinition,
+    builder.OnnxParser, builder.ILayer, builder.ITensor, builder.IOptimizationProfile, builder.IBuilderConfig,
 )  # fmt: skip
+ATTRIBUTES = ("engine", "active_optimization_profile", "profiler", "enqueue_emits_profile")
+"""Of an execution context."""
 ENUMS = (
     standin.Severity, standin.DataType, standin.TensorIOMode, standin.TensorLocation, standin.TensorFormat,
     standin.DynamicShapesKernelSpecializationStrategy, builder.NetworkDefinitionCreationFlag,
-    builder.ProfilingVerbosity, builder.MemoryPoolType,
+    builder.ProfilingVerbosity, builder.MemoryPoolType, standin.LayerInformationFormat,
 )  # fmt: skip
-OUR_OWN = frozenset({"error", "fails", "backend", "bindings", "refuses", "unknown", "fill"})
+OUR_OWN = frozenset({"error", "fails", "backend", "bindings", "refuses", "unknown", "fill", "layer_names"})
 """Of the stand-in; the session must not touch them."""
 OBJECTS = frozenset({"engine", "_engine", "execution", "_runtime", "config", "_cache"})
 """Variables of the session that hold TensorRT's objects."""
@@ -70,7 +72,7 @@ def test_each_method_of_the_stand_in_is_tensorrts(rtx: ModuleType, kind: type, n
     assert mine in [parameters[: len(mine)] for parameters in real], (mine, real)
 
 
-@pytest.mark.parametrize("name", ["engine", "active_optimization_profile"])
+@pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attributes_of_the_stand_ins_contexts_are_tensorrts(rtx: ModuleType, name: str) -> None:
     assert hasattr(rtx.IExecutionContext, name)
 
@@ -97,7 +99,12 @@ def test_the_session_calls_nothing_that_the_stand_in_lacks_unless_it_asks_first(
                 called = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
                 if called in OBJECTS:
                     used.add(node.attr)
-    have = {name for _, name, _ in methods()} | {"active_optimization_profile", "engine_host_code_allowed"}
+    have = {name for _, name, _ in methods()} | {
+        "active_optimization_profile",
+        "engine_host_code_allowed",
+        "profiler",
+        "enqueue_emits_profile",
+    }
     used.discard("version_compatible")  # of a record's own config
     assert used - have == {"dynamic_shapes_kernel_specialization_strategy"}
     assert len(used) > 15
