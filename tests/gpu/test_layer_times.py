@@ -11,6 +11,7 @@ import pytest
 from helpers import tensorrt_standin as standin
 from helpers.cli import run
 from helpers.device_sessions import SIDES, is_stand_in, small
+from helpers.tensorrt_library.wheels import chosen
 from yoloship.engine import Installation
 from yoloship.engine.inspect import load_facts
 from yoloship.errors import SessionError
@@ -61,7 +62,7 @@ def test_a_profiler_that_reports_nothing_is_an_error(device: Device, tmp_path: P
     if not is_stand_in(device):
         pytest.importorskip("torch")
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], faults=["report"])
-    if standin.chosen() is not None:
+    if chosen() is not None:
         pytest.skip("the library always reports")
     with pytest.raises(SessionError, match="TensorRT does not report its profile: there is nothing to report"):
         layer_times(path, flavour=standin.flavour())
