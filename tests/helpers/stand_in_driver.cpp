@@ -21,7 +21,7 @@ enum : Status {
 static const size_t TOTAL = (size_t)1 << 32;
 
 typedef std::vector<std::function<void()>> Work;
-struct Stream { bool capturing = false; bool invalid = false; Work recorded; };
+struct Stream { bool capturing = false; bool invalid = false; Work recorded; void* context = nullptr; };
 struct Event { double at = 0; };
 struct Graph { Work work; };
 struct Function { std::string name, kinds; int (*launch)(const unsigned*, const unsigned*, unsigned, void**); };
@@ -30,11 +30,18 @@ static std::mutex mutex;
 static std::map<void*, size_t> blocks;
 static size_t used = 0;
 static std::set<void*> pinned, streams, events, graphs, executables, modules;
-static int context_object, retained = 0;
+static const int DEVICES = std::getenv("STAND_IN_DEVICES") ? 2 : 1;  // a second one, for what must not be mixed up
+static int context_objects[2], retained[2];
+inline int device_of(const void* context) { return context == &context_objects[1]; }
 static thread_local std::vector<void*> contexts;
 static unsigned seed = 0;
 
-inline bool current() { return !contexts.empty() && contexts.back() == &context_object && retained > 0; }
+inline bool current()
+{
+    if (contexts.empty()) return false;
+    const int device = device_of(contexts.back());
+    return contexts.back() == &context_objects[device] && retained[device] > 0;
+}
 inline void queue(void* stream, std::function<void()> work)
 {
     Stream* at = static_cast<Stream*>(stream);
@@ -86,8 +93,8 @@ extern "C" {
 Status cuInit(unsigned) { return SUCCESS; }
 Status cuGetExportTable(const void** table, const void*) { *table = nullptr; return NOT_FOUND; }
 Status cuDriverGetVersion(int* version) { *version = 13090; return SUCCESS; }
-Status cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
-Status cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
+Status cuDeviceGetCount(int* count) { *count = DEVICES; return SUCCESS; }
+Status cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal >= 0 && ordinal < DEVICES ? SUCCESS : INVALID_DEVICE; }
 Status cuDeviceGetName(char* name, int size, int) { std::snprintf(name, size, "stand-in (no GPU)"); return SUCCESS; }
 Status cuDeviceTotalMem(size_t* bytes, int) { *bytes = TOTAL; return SUCCESS; }
 Status cuDeviceTotalMem_v2(size_t* bytes, int device) { return cuDeviceTotalMem(bytes, device); }
@@ -97,11 +104,17 @@ Status cuDeviceGetAttribute(int* value, int attribute, int)
     *value = attribute == 75 ? 9 : attribute == 18 ? integrated : 0;  // compute capability 9.0
     return SUCCESS;
 }
-Status cuDevicePrimaryCtxRetain(void** context, int) { LOCKED; ++retained; *context = &context_object; return SUCCESS; }
-Status cuDevicePrimaryCtxRelease(int)
+Status cuDevicePrimaryCtxRetain(void** context, int device)
 {
     LOCKED;
-    return retained-- > 0 ? SUCCESS : INVALID_CONTEXT;
+    ++retained[device];
+    *context = &context_objects[device];
+    return SUCCESS;
+}
+Status cuDevicePrimaryCtxRelease(int device)
+{
+    LOCKED;
+    return retained[device]-- > 0 ? SUCCESS : INVALID_CONTEXT;
 }
 Status cuCtxPushCurrent(void* context) { contexts.push_back(context); return SUCCESS; }
 Status cuCtxPopCurrent(void** context)
@@ -172,13 +185,20 @@ Status cuCtxGetCurrent(void** context)
     *context = contexts.empty() ? nullptr : contexts.back();
     return SUCCESS;
 }
-Status cuStreamCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Stream>(streams, out); }
+Status cuStreamCreate(void** out, unsigned)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    const Status status = make<Stream>(streams, out);
+    static_cast<Stream*>(*out)->context = contexts.back();
+    return status;
+}
 Status cuStreamDestroy(void* stream) { NEEDS_CONTEXT; LOCKED; return destroy<Stream>(streams, stream); }
 Status cuStreamGetCtx(void* stream, void** context)
 {
     LOCKED;
     if (!streams.count(stream)) return INVALID_HANDLE;
-    *context = &context_object;
+    *context = static_cast<Stream*>(stream)->context;
     return SUCCESS;
 }
 Status cuStreamSynchronize(void* stream)
@@ -195,7 +215,7 @@ Status cuStreamBeginCapture(void* stream, int)
     NEEDS_CONTEXT;
     Stream* at = static_cast<Stream*>(stream);
     if (at->capturing) return ILLEGAL_STATE;
-    *at = Stream{true, false, {}};
+    *at = Stream{true, false, {}, at->context};
     return SUCCESS;
 }
 Status cuStreamIsCapturing(void* stream, int* status)

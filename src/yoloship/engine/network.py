@@ -337,7 +337,8 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
     if config.timing_cache is not None:
         with _effective("timing_cache", messages):
             cache = settings.create_timing_cache(_timings(config.timing_cache))
-            _same("timing_cache", True, cache is not None and settings.set_timing_cache(cache, False))
+            cache = made(cache, "timing cache", flavour, messages)
+            _same("timing_cache", True, settings.set_timing_cache(cache, False))
     if flavour.name == "rtx" and config.targets not in {(), ("portable",)}:
         with _effective("targets", messages):
             _set_targets(flavour, settings, config.targets)

@@ -85,6 +85,7 @@ static void wrong(Text format, ...)
     va_start(values, format);
     vsnprintf(faults + used, sizeof faults - used - 1, format, values);
     va_end(values);
+    fprintf(stderr, "stand-in library: %s\n", faults + used); /* what comes next may end the process */
     strcat(faults, "\n");
 }
 static void die(Text what, Text where)
