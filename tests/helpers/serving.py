@@ -17,6 +17,7 @@ from yoloship.serve.app import create_app
 from yoloship.serve.settings import RequestLimits, ServedModel, ServeSettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -119,8 +120,8 @@ def listening(settings: ServeSettings) -> Iterator[int]:
 
 
 @contextmanager
-def listening_app(settings: ServeSettings) -> Iterator[tuple[int, Starlette]]:
-    """The same, with the application.
+def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, Starlette]]:
+    """The same, with the application, and over TLS if there is a context.
 
     Yields:
         Its port, and the application.
@@ -132,6 +133,8 @@ def listening_app(settings: ServeSettings) -> Iterator[tuple[int, Starlette]]:
     failures: list[Exception] = []
     app = create_app(settings, failures.append)
     config = uvicorn.Config(app, http=Connection.within(settings.limits), ws="none", log_config=None, port=0)
+    config.load()
+    config.ssl = tls
     server = uvicorn.Server(config)
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),))  # a thread takes no signals
     thread.start()

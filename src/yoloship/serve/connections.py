@@ -37,8 +37,8 @@ class Connection(HttpToolsProtocol):
         self._answer_timer: asyncio.TimerHandle | None = None
         self._is_in_request = False
         self._head_bytes = 0
-        joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
-        super().connection_made(joined)  # type: ignore[arg-type]  # it is like a transport
+        self._joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
+        super().connection_made(self._joined)  # type: ignore[arg-type]  # it is like a transport
         if len(self.connections) > self.limits.max_connections:
             transport.abort()
         else:
@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
         for timer in (self._timer, self._answer_timer):
             if timer is not None:
                 timer.cancel()
+        self._joined.is_over = True
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -118,11 +119,15 @@ class _JoinedWrites:
     """A transport that sends the head and the body of an answer at once.
 
     Each call of the system gives the interpreter to another thread, and costs the wait to get it back.
+
+    Attributes:
+        is_over: Whether it was closed or lost; then nothing is sent.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close_timeout_s: float) -> None:
         self._transport, self._loop, self._close_timeout_s = transport, loop, close_timeout_s
         self._held: list[bytes] = []
+        self.is_over = False
 
     def write(self, data: bytes) -> None:
         """Send these bytes, and those of further calls until the loop's next turn."""
@@ -132,15 +137,18 @@ class _JoinedWrites:
 
     def close(self) -> None:
         """Send what is held, and end, also if the client does not take it."""
+        if self.is_over:
+            return
         self._send()
+        self.is_over = True
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self._loop.call_later(self._close_timeout_s, self._transport.abort)
 
     def _send(self) -> None:
-        if self._held:
+        if self._held and not self.is_over:
             self._transport.write(b"".join(self._held))
-            self._held.clear()
+        self._held.clear()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import shutil
 import socket
 import ssl
-import subprocess
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.certificates import self_signed
 from helpers.web_server import Answer, WebServer, answer, redirect
 from yoloship._util import fetching
 from yoloship._util.addresses import AddressRules, parse_address, resolve
@@ -220,19 +219,7 @@ def test_another_address_of_the_host_is_tried_if_the_first_does_not_answer(monke
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate for the host ``named.example``, which signs itself."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("this machine has no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    subprocess.run(
-        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", "key.pem", "-out", "both.pem", "-subj", "/CN=named.example",
-         "-addext", "subjectAltName=DNS:named.example"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    with (folder / "both.pem").open("a") as file:
-        file.write((folder / "key.pem").read_text())
-    return folder / "both.pem"
+    return self_signed(tmp_path_factory.mktemp("certificate"), "named.example")
 
 
 def test_a_certificate_must_be_trusted_and_be_that_of_the_name(

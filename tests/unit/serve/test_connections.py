@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.serving import PHOTO, PREDICT, cat_model, listening, settings_of
+from helpers.certificates import self_signed
+from helpers.serving import PHOTO, PREDICT, cat_model, listening, listening_app, settings_of
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -132,3 +135,28 @@ def test_clients_that_do_not_take_their_answers_do_not_hold_connections(port: in
     finally:
         for connection in held:
             connection.close()
+
+
+def test_connections_with_tls_are_answered_and_end_without_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path, "localhost"))
+    trusting = ssl.create_default_context(cafile=tmp_path / "both.pem")
+
+    def connected(port: int) -> ssl.SSLSocket:
+        return trusting.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+
+    with listening_app(settings_of(cat_model(tmp_path)), context) as (port, _):
+        assert talk(port, HEALTH + b"\r\n") == b""  # no TLS
+        for last in (b"Connection: close\r\n", b"Accept: image/png\r\nConnection: close\r\n"):
+            with connected(port) as connection:
+                connection.sendall(HEAD.encode() + b"\r\n" + PHOTO)
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+                connection.sendall(HEAD.encode() + last + b"\r\n" + PHOTO)
+                while part := connection.recv(1 << 16):
+                    said = part
+            assert said.endswith((b"]}", b"IEND\xaeB`\x82"))
+        with connected(port) as connection:
+            connection.sendall(HEAD.encode() + b"\r\n" + PHOTO)  # and leaves
+    assert not [record for record in caplog.records if record.name == "asyncio" and record.exc_info]
