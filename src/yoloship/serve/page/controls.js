@@ -11,6 +11,7 @@ export class Controls {
   /** Names of classes that are not shown. */
   hidden = new Set();
   #boxes = new Map();
+  #isClassifier = null;
 
   /** @param {{filtered: () => void, asked: () => void}} told What happens after a filter, and after a new question. */
   constructor(told) {
@@ -24,7 +25,7 @@ export class Controls {
     for (const field of [this.slider, this.number]) field.addEventListener("input", () => this.#takeThreshold(field.value));
     this.number.addEventListener("change", () => { this.number.value = this.slider.value; });
     this.lowest.addEventListener("change", () => this.#takeLowest());
-    for (const select of [this.first, this.second]) select.addEventListener("change", () => told.asked());
+    for (const select of [this.first, this.second]) select.addEventListener("change", () => { this.forgetClasses(); told.asked(); });
     for (const name of DRAWN) byId(`draw-${name}`).addEventListener("change", () => told.filtered());
     byId("zoom").addEventListener("change", () => told.filtered());
     byId("all-classes").addEventListener("click", () => this.#showAll(true));
@@ -57,8 +58,11 @@ export class Controls {
 
   /** Begin with the thresholds that a model has by itself. */
   begin(model) {
-    this.slider.value = model.task === "classify" ? 0 : Math.max(model.thresholds.conf, Number(this.lowest.value));
+    this.#isClassifier = model.task === "classify";
+    byId("lowest-field").hidden = this.#isClassifier;
     this.#limit();
+    this.slider.value = this.#isClassifier ? 0 : Math.max(model.thresholds.conf, Number(this.lowest.value));
+    this.#mirror();
   }
 
   /** What to ask a model: the lowest score is one that it can give. */
@@ -69,6 +73,7 @@ export class Controls {
 
   /** Say what the models were asked for, and offer what they have. */
   describe(models) {
+    if (this.#isClassifier !== (models[0].task === "classify")) this.begin(models[0]); // scores mean something else there
     const objects = models.filter(model => model.task !== "classify");
     byId("lowest-field").hidden = !objects.length;
     const parts = objects.map(model => ({ name: model.name, conf: Number(this.query(model).conf), most: model.thresholds.max_det }));

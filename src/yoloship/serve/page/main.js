@@ -83,6 +83,7 @@ async function askPictures(signal) {
   const current = pictures[selected], shown = { name: current.name, file: current.file, bitmap: null, answers: [] };
   shown.bitmap = await current.bitmap();
   if (signal.aborted) return;
+  view?.bitmap?.close();
   view = shown;
   const failed = new Set();
   for (;;) {
@@ -93,8 +94,9 @@ async function askPictures(signal) {
     if (!next) break;
     tell(next === current ? `Asking for ${plain(next.name)}…` : `Asking for picture ${pictures.indexOf(next) + 1} of ${pictures.length}…`);
     try {
-      await Promise.all(asked.filter(model => !next.answers.has(question(model))).map(async model =>
-        next.answers.set(question(model), await patiently(model, next, signal))));
+      for (const model of asked) { // one after the other, so that their times can be compared
+        if (!next.answers.has(question(model))) next.answers.set(question(model), await patiently(model, next, signal));
+      }
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Refused)) throw error;
@@ -144,8 +146,8 @@ async function follow(source, signal) {
   while (!signal.aborted) {
     try {
       const frame = await source.frame(signal);
-      const answers = await Promise.all(asked.map(model =>
-        client.predict(model.name, frame.file, `${source.name}.jpg`, controls.query(model), signal)));
+      const answers = [];
+      for (const model of asked) answers.push(await client.predict(model.name, frame.file, `${source.name}.jpg`, controls.query(model), signal));
       if (signal.aborted) return;
       if (failures) warn(null);
       failures = 0;
@@ -286,8 +288,7 @@ addEventListener("paste", event => {
 });
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(name, event => {
-    if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
-    event.preventDefault();
+    event.preventDefault(); // else the browser would leave this page for what is dropped
     document.body.classList.toggle("dragged", name === "dragenter" || name === "dragover");
     if (name === "drop") take(event.dataTransfer.files);
   });

@@ -114,9 +114,9 @@ export class Pane {
       const part = make("span", { class: stage });
       part.style.flexGrow = times[stage];
       bar.append(part);
-      list.append(make("dt", {}, make("span", { class: `swatch ${stage}`, "aria-hidden": "true" }), name), make("dd", {}, milliseconds(times[stage])));
+      list.append(make("div", {}, make("dt", {}, make("span", { class: `swatch ${stage}`, "aria-hidden": "true" }), name), make("dd", {}, milliseconds(times[stage]))));
     }
-    list.append(make("dt", { class: "sum" }, "answer after"), make("dd", { class: "sum" }, milliseconds(answer.tripMs)));
+    list.append(make("div", { class: "sum" }, make("dt", {}, "answer after"), make("dd", {}, milliseconds(answer.tripMs))));
     this.times.append(make("h3", {}, "Time"), bar, list);
   }
 
