@@ -215,6 +215,7 @@ def _unpacked(data: bytes) -> list[str]:
     names = [json.loads(line) for line in text.splitlines()]
     if not all(isinstance(name, str) for name in names):
         raise ValueError("not a name")
+    digest(names)  # raises UnicodeEncodeError, a ValueError, for what no file system has
     return names
 
 
