@@ -1,6 +1,6 @@
 """`yoloship batch` with two Ray actors, beside two processes of it without Ray, on the same cores and images.
 
-    python bench/bench_batch.py best.pt photo.jpg … [--images 480] [--rounds 5] [--part-images 16] [--cores 0,1]
+    python bench/bench_batch.py best.pt photo.jpg … [--images 1280] [--rounds 5] [--part-images 64] [--cores 0,1]
 
 A round runs, in turn: two processes at once, each with half of the images and one core to keep busy; and a cluster on
 this machine with two actors of one core each; with --one also one process with both cores. The rate is that of the
@@ -41,9 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("photos", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, default=480)
+    parser.add_argument("--images", type=int, default=1280)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--part-images", type=int, default=16)
+    parser.add_argument("--part-images", type=int, default=64)
     parser.add_argument("--cores", default="0,1", help="the cores that all runs share")
     parser.add_argument("--one", action="store_true", help="also run one process with all cores")
     arguments = parser.parse_args()

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import socket
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -157,16 +159,11 @@ def connected(address: str, model_bytes: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address == HERE:
-            ray.init(
-                address="local", num_cpus=usable_cores(), include_dashboard=False, _node_ip_address="127.0.0.1",
-                object_store_memory=_STORE_BYTES + 2 * model_bytes, **quiet,
-            )  # fmt: skip
-        else:
+        if address != HERE:
             _see_that_it_answers(address)
-            ray.init(address=address, **quiet)
+        with _signals_kept():
+            _init(ray, address, model_bytes)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         hint = "start one with 'ray start --head', or give --ray without an address"
@@ -175,6 +172,32 @@ def connected(address: str, model_bytes: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(ray: Any, address: str, model_bytes: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address != HERE:
+        ray.init(address=address, **quiet)
+        return
+    ray.init(
+        address="local", num_cpus=usable_cores(), include_dashboard=False, _node_ip_address="127.0.0.1",
+        object_store_memory=_STORE_BYTES + 2 * model_bytes, **quiet,
+    )  # fmt: skip
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Give the signals that end a process back to the command: Ray takes them, and prints a trace of its own."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # it was not set from Python
+                signal.signal(number, handler)
 
 
 def _library() -> Any:

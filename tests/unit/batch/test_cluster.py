@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from yoloship._version import __version__
-from yoloship.batch.cluster import Actors, Proof, _check, _pool, connected
+from yoloship.batch.cluster import Actors, Proof, _check, _pool, _signals_kept, connected
 from yoloship.batch.parts import Parts
 from yoloship.batch.worker import Job
 from yoloship.errors import DependencyError, InputError, YoloshipError
@@ -35,6 +36,13 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(InputError, match=rf"--ray {address}: cannot be reached: .*; check the address"):
         connected(address, 0).__enter__()
+
+
+def test_the_signals_of_the_command_stay_its_own() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with _signals_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 class Resources:
