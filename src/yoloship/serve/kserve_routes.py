@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.responses import Response
 
@@ -24,7 +24,7 @@ from yoloship.serve.state import state_of
 from yoloship.serve.waiting import deadline_of, unless_client_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.requests import Request
 
@@ -42,6 +42,7 @@ _LIMITS: Final = replace(DEFAULT_LIMITS, head_bytes=256 << 10, texts=1000)
 _SMALL_BYTES: Final = 64 << 10
 """JSON of this length is read and written in the thread of the event loop: that takes less than a millisecond."""
 _SMALL_ELEMENTS: Final = 2000
+T = TypeVar("T")
 
 
 async def live(_: Request) -> Response:
@@ -145,7 +146,8 @@ async def _infer(request: Request, state: ServerState, host: ModelHost) -> Respo
     try:
         with host.lease() as loaded:
             asking = _Asking(request, host, Network.of(loaded), deadline_s)
-            encoded, ran, images = await _answer(asking, body, head_bytes, limits.max_images)
+            work = _answer(asking, body, head_bytes, limits.max_images)
+            encoded, ran, images = await unless_client_leaves(request, _within(deadline_s, work, host.name))
         total_s = asyncio.get_running_loop().time() - request.state.came_s
         times = Times(0.0, ran.queue_s, ran.network_s, total_s, ran.images)
         for _ in range(images):
@@ -168,7 +170,7 @@ class _Asking:
 async def _answer(asking: _Asking, body: bytes, head_bytes: int | None, max_images: int) -> tuple[Encoded, Ran, int]:
     """The answer as bytes, its run, and how many images it had."""
     host, network = asking.host, asking.network
-    asked = await _decoded(host, network, body, head_bytes)
+    asked = await _decoded(asking, body, head_bytes)
     deadline_s = min(asking.deadline_s, float(asking.request.state.came_s) + _timeout_s(asked))
     names = _wanted(asked, network)
     feeds = {one.name: one.array for one in asked.inputs}
@@ -176,9 +178,8 @@ async def _answer(asking: _Asking, body: bytes, head_bytes: int | None, max_imag
     if images > max_images:
         raise InputError("too many images", expected=f"at most {max_images}", got=str(images))
     with host.admission.permit(images, deadline_s - asyncio.get_running_loop().time()):
-        work = _within(deadline_s, network.run(feeds, images), host.name)
         try:
-            ran = await unless_client_leaves(asking.request, work)
+            ran = await _within(deadline_s, network.run(feeds, images), host.name)
         except CudaError:
             host.note_run(is_lost=True)
             raise
@@ -186,11 +187,14 @@ async def _answer(asking: _Asking, body: bytes, head_bytes: int | None, max_imag
         return await _encoded(host, network, asked, ran, names), ran, images
 
 
-async def _decoded(host: ModelHost, network: Network, body: bytes, head_bytes: int | None) -> InferRequest:
+async def _decoded(asking: _Asking, body: bytes, head_bytes: int | None) -> InferRequest:
     """The request of a body, whose parameters are known."""
+    host = asking.host
     if head_bytes is None and len(body) > _SMALL_BYTES:
-        async with network.json_turn:
-            asked = await host.call(lambda: decode_request(body, None, _LIMITS))
+        left_s = asking.deadline_s - asyncio.get_running_loop().time()
+        with host.admission.permit(1, left_s):  # it waits for its turn; how many images it has is not known yet
+            async with asking.network.json_turn:
+                asked = await host.call(lambda: decode_request(body, None, _LIMITS))
     else:
         asked = decode_request(body, head_bytes, _LIMITS)
     _check_parameters("the request", asked.parameters, {"binary_data_output": bool, "timeout": int})
@@ -230,13 +234,17 @@ def _wanted(asked: InferRequest, network: Network) -> list[str]:
     return [one.name for one in asked.outputs] or names
 
 
-async def _within(deadline_s: float, work: Any, name: str) -> Ran:
+async def _within(deadline_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
+    """Do work until a deadline.
+
+    Raises:
+        LateError: it passed.
+    """
     left_s = deadline_s - asyncio.get_running_loop().time()
     try:
-        ran: Ran = await asyncio.wait_for(work, max(left_s, 0))
+        return await asyncio.wait_for(work, max(left_s, 0))
     except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
         raise LateError("the deadline passed", subject=name) from error
-    return ran
 
 
 async def _encoded(host: ModelHost, network: Network, asked: InferRequest, ran: Ran, names: list[str]) -> Encoded:

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -303,6 +304,30 @@ def test_a_request_needs_room_before_it_waits(tmp_path: Path) -> None:
         assert 'yoloship_batch_images_count{model="cat"} 1.0' in text
         assert server.app.state.server.bodies.held_bytes == 0
         assert host.admission.held == 0
+
+
+def test_long_json_has_room_before_it_waits_to_be_read_and_none_once_its_time_is_over(tmp_path: Path) -> None:
+    given = encode_request(InferRequest((Tensor.of("images", ONE),)), binary=False)
+    with served(settings_of(cat_model(tmp_path), RequestLimits(queue=1))) as server:
+        host = server.app.state.server.models.host("cat")
+
+        def ask(**headers: str) -> Any:
+            return server.ask("POST", INFER, content=given.body, headers={**given.headers, **headers})
+
+        assert ask().status_code == 200
+        turn = host.loaded.network.json_turn
+        server.do(turn.acquire())
+        with ThreadPoolExecutor(1) as other:
+            waiting = other.submit(ask)
+            server.wait_until(lambda: host.admission.held == 1)
+            assert ask().status_code == 429
+            server.loop.call_soon_threadsafe(turn.release)
+            assert waiting.result().status_code == 200
+        server.do(turn.acquire())
+        assert ask(**{"X-Deadline-Ms": "50"}).status_code == 504
+        server.loop.call_soon_threadsafe(turn.release)
+        assert ask().status_code == 200
+        assert (host.admission.held, server.app.state.server.bodies.held_bytes) == (0, 0)
 
 
 def test_a_request_needs_a_key_except_for_health(tmp_path: Path) -> None:
