@@ -78,13 +78,13 @@ class Network(Closing):
         self._loaded, self._info = loaded, detector.info
         self._own: Session | None = None
         session = detector.session
+        self.inputs, self.outputs = images_first(session.inputs), tuple(session.outputs)
+        for spec in (*self.inputs, *self.outputs):
+            datatype_of(spec)
         if hasattr(session, "run"):
             self._session = session
         else:
             self._session = self._own = session.as_host_session(streams=detector.parallel_runs)
-        self.inputs, self.outputs = images_first(session.inputs), tuple(session.outputs)
-        for spec in (*self.inputs, *self.outputs):
-            datatype_of(spec)
         axes = {spec.shape[0] if spec.shape else 1 for spec in (*self.inputs, *self.outputs)}
         self.is_batched = len(axes) == 1 and isinstance(next(iter(axes)), str)
         self.max_batch, self.canvas_hw = detector.max_batch, detector.input_hw
