@@ -22,7 +22,16 @@ SUITES = (
     *(f"tests/engines/test_{name}.py" for name in ("bad_input", "builder", "building", "build_command")),
     *(
         f"tests/gpu/test_{name}.py"
-        for name in ("sessions", "making", "tensorrt_session", "trained_sessions", "other_exports", "small_networks")
+        for name in (
+            "sessions",
+            "making",
+            "tensorrt_session",
+            "trained_sessions",
+            "other_exports",
+            "small_networks",
+            "layer_times",
+            "verify_engine",
+        )
     ),
 )
 

@@ -206,10 +206,10 @@ def other_precision(layers: Sequence[LoadedLayer], precision: str) -> tuple[tupl
         Those layers, and how many layers say the type of their weights; 0 if this plan tells no details.
     """
     written = _WRITTEN.get(precision)
-    told = [layer for layer in layers if layer.weights]
+    told = [entry for entry in layers if entry.weights]
     if written is None:
         return (), len(told)
-    return tuple(layer for layer in told if not written.search(layer.weights)), len(told)
+    return tuple(entry for entry in told if not written.search(entry.weights)), len(told)
 
 
 def _tensor(module: Any, engine: Any, index: int, subject: str) -> LoadedTensor:
