@@ -45,7 +45,8 @@ export const milliseconds = ms => `${ms < 100 ? ms.toFixed(1) : Math.round(ms).t
 /** Wait; it ends early, with an error, if the signal says so. */
 export function sleep(ms, signal) {
   return new Promise((done, fail) => {
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", () => { clearTimeout(timer); fail(signal.reason); }, { once: true });
+    const stop = () => { clearTimeout(timer); fail(signal.reason); };
+    const timer = setTimeout(() => { signal?.removeEventListener("abort", stop); done(); }, ms);
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }

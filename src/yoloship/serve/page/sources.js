@@ -80,8 +80,9 @@ export class Moving {
   async frame(signal) {
     while (!this.#isFresh) {
       await new Promise((done, fail) => {
-        this.#wake = done;
-        signal.addEventListener("abort", () => fail(signal.reason), { once: true });
+        const stop = () => fail(signal.reason);
+        this.#wake = () => { signal.removeEventListener("abort", stop); done(); }; // or they would pile up, one a frame
+        signal.addEventListener("abort", stop, { once: true });
       });
     }
     this.#isFresh = false;
