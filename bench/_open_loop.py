@@ -63,13 +63,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer; status 0 is a connection that failed."""
+    """An answer; status 0 is a connection that failed. `head` is its head in lower case."""
 
     number: int
     due_s: float
     sent_s: float
     status: int
     body: bytes
+    head: bytes = b""
 
 
 class _Connection:
@@ -109,7 +110,8 @@ class _Connection:
         if len(self.said) < end + 4 + length:
             return None
         self.ends = b"\r\nconnection: close" in head
-        answer = Answered(self.number, self.due_s, self.sent_s, int(head.split()[1]), bytes(self.said[end + 4 :]))
+        body = bytes(self.said[end + 4 :])
+        answer = Answered(self.number, self.due_s, self.sent_s, int(head.split()[1]), body, head)
         self.said.clear()
         self.is_waiting = False
         return answer

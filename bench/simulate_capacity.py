@@ -7,14 +7,13 @@
     python bench/simulate_capacity.py measure MODEL.onnx PHOTO.jpg
 
 `plan` gives the rule's answer and simulates it. `check` compares the rule with the fewest servers that simulations
-find, for many demands. `day` simulates each image of a day. `measure` starts `yoloship serve`, reads what a user would read, and
-compares its answers under load with the simulation of the same arrivals.
+find, for many demands. `day` simulates each image of a day. `measure` starts `yoloship serve`, reads what a user would
+read, and compares its answers under load with the simulation of the same arrivals.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import math
 import os
 import random
@@ -216,47 +215,63 @@ def plan(options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace) -> None:
     """A real server beside its simulation."""
     import httpx
-    from _open_loop import Client, closed, load
+    from _open_loop import Answered, Client, closed, for_seconds, load
     from serve_load import PATH, server
+
+    class Timed(Client):
+        """Keeps what the server says of its times."""
+
+        heads: list[bytes]
+
+        def poll(self, wait_s: float) -> list[Answered]:
+            answers = super().poll(wait_s)
+            self.heads += [answer.head for answer in answers if answer.status == 200]
+            return answers
 
     body = [Path(options.photo).read_bytes()]
     for number in range(options.rounds):
         with server(Path(options.model)) as (port, _):
-            client = Client(port, PATH)
-            full = asyncio.run(closed(client, body, 8, options.seconds))
-            served = full.count(200) / full.seconds
+            client = Timed(port, PATH, body)
+            client.heads = []
+            full = closed(client, 8, for_seconds(options.seconds))
             said = httpx.get(f"http://127.0.0.1:{port}/v1/models/m").json()
-            times = _times(client.timings)
-            cost, under = said["run_ms"], said["under_load"]
+            served, times = full.count(200) / full.seconds, _times(client.heads)
+            cost, under, decode_s = said["run_ms"], said["under_load"], float(times[:, 0].mean())
             print(
-                f"round {number}: a {cost['per_image']:.1f} ms, b {cost['per_run']:.1f} ms, decode "
-                f"{times[:, 0].mean() * 1e3:.1f} ms; says {under['images_per_second']} images a second, answered "
-                f"{served:.1f}; system load {os.getloadavg()[0]:.1f}"
+                f"round {number}: a {cost['per_image']:.1f} ms, b {cost['per_run']:.1f} ms, decode {decode_s * 1e3:.1f}"
+                f" ms; says {under['images_per_second']} images a second, answered {served:.1f}; "
+                f"system load {os.getloadavg()[0]:.1f}"
             )
             one = Server(
                 cost["per_image"] / 1e3, cost["per_run"] / 1e3, tuple(said["batches"]), under["runs_at_once"],
-                len(os.sched_getaffinity(0)), float(times[:, 0].mean()),
+                len(os.sched_getaffinity(0)), decode_s,
             )  # fmt: skip
             for share in options.loads:
                 rate = share * served
-                client = Client(port, PATH)
-                tally = asyncio.run(load(client, body, rate, options.seconds, seed=number))
+                client.heads.clear()
+                tally = load(client, rate, options.seconds, seed=number)
                 arrivals = _same_arrivals(rate, options.seconds, number)
                 by_full = simulate(one, 1, arrivals, work=_drawn(times, number))
-                by_own = simulate(one, 1, arrivals, work=_drawn(_times(client.timings), number))
-                words = [f"  load {share:4.2f}"]
-                for name, values in (
-                    ("measured", [tally.percentile(0.5), tally.percentile(0.99), tally.counts.get(429, 0)]),
-                    ("simulated", [by_full.percentile(0.5) * 1e3, by_full.percentile(0.99) * 1e3, by_full.refused]),
-                    ("by its own runs", [by_own.percentile(0.5) * 1e3, by_own.percentile(0.99) * 1e3, by_own.refused]),
-                ):
-                    words.append(f"{name} p50 {values[0]:5.0f} p99 {values[1]:5.0f} ms 429 {values[2]:3d}")
+                by_own = simulate(one, 1, arrivals, work=_drawn(_times(client.heads), number))
+                words = [
+                    f"  load {share:4.2f}",
+                    _said("measured", tally.percentile(0.5), tally.percentile(0.99), tally.count(429)),
+                    _said("simulated", by_full.percentile(0.5) * 1e3, by_full.percentile(0.99) * 1e3, by_full.refused),
+                    _said(
+                        "by its own runs", by_own.percentile(0.5) * 1e3, by_own.percentile(0.99) * 1e3, by_own.refused
+                    ),
+                ]
                 print("  | ".join(words), flush=True)
+            client.close()
 
 
-def _times(headers: Sequence[str]) -> Any:
+def _said(name: str, p50_ms: float, p99_ms: float, refused: int) -> str:
+    return f"{name} p50 {p50_ms:5.0f} p99 {p99_ms:5.0f} ms, 429: {refused:3d}"
+
+
+def _times(heads: Sequence[bytes]) -> Any:
     """(N, 2) seconds: decoding and the run, from Server-Timing."""
-    found = [re.findall(r"(?:decode|network);dur=([\d.]+)", text) for text in headers]
+    found = [re.findall(rb"(?:decode|network);dur=([\d.]+)", head) for head in heads]
     return np.array([[float(one) for one in pair] for pair in found]) / 1e3
 
 
