@@ -5,7 +5,7 @@ import { showComparison } from "./comparison.js";
 import { Controls } from "./controls.js";
 import { byId, plain, size, sleep } from "./elements.js";
 import { colorsOf, Pane } from "./pane.js";
-import { inBoth, objectsOf } from "./record.js";
+import { filtered, inBoth, objectsOf } from "./record.js";
 import { isVideo, JPEG_QUALITY, MOST_PICTURES, Moving, Picture } from "./sources.js";
 import { Strip } from "./strip.js";
 
@@ -180,7 +180,7 @@ function show() {
   const colorOf = colorsOf(asked), { threshold, hidden, show: drawn } = controls;
   const objects = view.answers.map(answer => (answer ? objectsOf(answer.record) : []));
   controls.offerClasses(objects, colorOf);
-  const kept = objects.map(list => list.filter(one => one.score > threshold && !hidden.has(one.name)));
+  const kept = objects.map(list => filtered(list, threshold, hidden));
   const isCompared = asked.length > 1 && view.answers.length > 1 && view.answers.every(Boolean);
   const both = isCompared ? inBoth(...kept) : null;
   asked.forEach((model, place) => {
