@@ -28,6 +28,7 @@ RUNTIMES: Table[Runtime] = Table(
             "onnxruntime": "yoloship.runtime.onnxruntime.cpu:OnnxRuntime",
             "openvino": "yoloship.runtime.openvino:OpenVino",
             "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
+            "rtx-plugin": "yoloship.runtime.onnxruntime.rtx_plugin:RtxPlugin",
         }
     ),
     base="yoloship.runtime.session:Runtime",

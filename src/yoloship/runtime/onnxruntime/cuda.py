@@ -220,10 +220,25 @@ class OnnxRuntimeCudaSession(DeviceSession):
         source, subject = open_source(model, subject)
         options = options or CudaProviderOptions()
         with device.current(), _TURN:
-            described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
+            described = cls.open_runtime(source, subject, device, options.for_runtime(device, None), optimize=False)
             session = cls(source, subject, device, options, described)
             del described  # its destructor calls the provider, so it must run while we hold the lock
         return session
+
+    @classmethod
+    def open_runtime(
+        cls, source: str | bytes, subject: str, device: Device, chosen: dict[str, str], *, optimize: bool = True
+    ) -> Any:
+        """Open a session of ONNX Runtime with the provider; it is an error if it would run on the CPU instead.
+
+        Args:
+            source: A file's name, or the bytes of a model.
+            subject: The model, for messages.
+            device: Where it runs.
+            chosen: Options of the provider, with ONNX Runtime's names and values.
+            optimize: Whether the graph is optimised.
+        """
+        return _open_session(source, subject, device, chosen, optimize=optimize)
 
     @property
     def name(self) -> str:
@@ -255,7 +270,8 @@ class OnnxRuntimeCudaSession(DeviceSession):
     def _make(self, shapes: Shapes, stream: Stream, resources: ExitStack) -> StreamContext:
         with self._device.current():  # refuses a forked child before the runtime is touched
             chosen = self._options.for_runtime(self._device, stream)
-            bound = _BoundRun(_open_session(self._source, self._subject, self._device, chosen), self._subject, stream)
+            session = self.open_runtime(self._source, self._subject, self._device, chosen)
+            bound = _BoundRun(session, self._subject, stream)
         resources.callback(bound.close)
         inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
         bound.bind_inputs(inputs)
