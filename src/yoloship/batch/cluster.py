@@ -206,6 +206,7 @@ def _library() -> Any:
     try:
         import ray
         import ray.data
+        import ray.data.exceptions
     except ImportError as error:
         raise DependencyError("Ray is not installed", subject="--ray", hint="pip install 'yoloship[ray]'") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -276,7 +277,7 @@ def write_on_cluster(
             if row["number"] not in written:
                 written.add(row["number"])
                 yield row["number"], Counts.from_json(row["counts"])
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise SessionError(
             f"the cluster failed: {said.strip()[:300]}",

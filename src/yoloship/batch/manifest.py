@@ -187,7 +187,7 @@ def check_same(before: Manifest, now: Manifest, folder: Folder) -> None:
             "the batch was begun with another version of yoloship", subject=subject, expected=before.facts.version[:40],
             got=__version__, hint="install that version, or give another folder",
         )  # fmt: skip
-    refuse_others(before.facts, now.facts, subject)
+    refuse_others(before.facts, now.facts, subject, _ANEW)
 
 
 def unlike(folder: Folder, parts: Parts) -> tuple[set[int], list[str]]:

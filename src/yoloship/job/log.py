@@ -265,13 +265,14 @@ def _apply(record: Mapping[str, Any], contents: Contents) -> bool:
     return True
 
 
-def refuse_others(before: Facts, now: Facts, subject: str) -> None:
+def refuse_others(before: Facts, now: Facts, subject: str, hint: str = _LEAVE) -> None:
     """Refuse to go on with another model, other options or other outputs.
 
     Args:
         before: What the run was when it was begun.
         now: What it would be.
         subject: Where that is written, for messages.
+        hint: What the user can do.
 
     Raises:
         InputError: the message names the first difference.
@@ -279,7 +280,7 @@ def refuse_others(before: Facts, now: Facts, subject: str) -> None:
     if before.model_sha256 != now.model_sha256:
         raise InputError(
             "the run was begun with another model", subject=subject, expected=f"SHA-256 {before.model_sha256[:12]}…",
-            got=f"{now.model_sha256[:12]}…", hint=_LEAVE,
+            got=f"{now.model_sha256[:12]}…", hint=hint,
         )  # fmt: skip
     pairs = (("output", before.outputs, now.outputs), ("option", before.options, now.options))
     for kind, then, given in pairs:
@@ -287,7 +288,7 @@ def refuse_others(before: Facts, now: Facts, subject: str) -> None:
             if then.get(name) != given.get(name):
                 raise InputError(
                     f"the run was begun with another {kind}", subject=subject, expected=_said(name, then),
-                    got=_said(name, given), hint=_LEAVE,
+                    got=_said(name, given), hint=hint,
                 )  # fmt: skip
 
 

@@ -111,7 +111,10 @@ def test_a_changed_list_of_images_is_refused(tmp_path: Path, data: bytes, words:
     ("other", "words"),
     [
         (manifest(facts=Facts("1" * 64, {"--conf": 0.4}, {})), "another model: expected SHA-256 000000000000"),
-        (manifest(facts=Facts("0" * 64, {}, {})), "another option: expected --conf 0.4, got no --conf"),
+        (
+            manifest(facts=Facts("0" * 64, {}, {})),
+            "another option: expected --conf 0.4, got no --conf; give the same command, or another folder",
+        ),
         (manifest(parts=Parts(4, 2, "jsonl")), "another format: expected --format parquet, got jsonl"),
         (manifest(facts=Facts("0" * 64, {"--conf": 0.4}, {}, "0.1")), "another version of yoloship"),
     ],

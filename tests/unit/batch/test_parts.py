@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yoloship.batch.parts import Counts, Parts, counts_of, part_bytes, usual_size
@@ -13,7 +13,8 @@ from yoloship.errors import ImageError, OutputError
 from yoloship.sinks.sink import Entry
 
 
-@given(st.integers(1, 100_000), st.integers(1, 5000))
+@settings(deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 2500))
 def test_every_image_is_in_exactly_one_part(images: int, size: int) -> None:
     parts = Parts(images, size, "parquet")
     ranges = [(parts.first(number), parts.first(number) + parts.count(number)) for number in range(len(parts))]
@@ -69,6 +70,7 @@ def test_a_table_of_another_program_is_not_a_part() -> None:
         counts_of(buffer.getvalue().to_pybytes(), "parquet", "x")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_counts_from_any_text_are_counts_or_refused(text: str) -> None:
     try:
