@@ -19,7 +19,18 @@ from tritonclient.utils import InferenceServerException
 import yoloship
 from helpers.other_exports import detr_export
 from helpers.serving import HW, cat_model, listening, segment_model, served, settings_of
-from yoloship.kserve import Client, InferRequest, ProtocolError, RemoteError, Tensor, WantedOutput, encode_request
+from yoloship.kserve import (
+    Client,
+    InferAnswer,
+    InferRequest,
+    ProtocolError,
+    RemoteError,
+    Tensor,
+    WantedOutput,
+    decode_answer,
+    encode_answer,
+    encode_request,
+)
 from yoloship.serve.keys import ApiKeys
 from yoloship.serve.settings import RequestLimits, ServedModel, ServeSettings
 
@@ -390,9 +401,9 @@ def test_an_index_of_something_else_is_refused(tmp_path: Path) -> None:
             assert answer.status_code == 400
 
 
-def test_a_damaged_answer_would_be_seen() -> None:
-    """What the comparisons above rest on: a client refuses an answer whose bytes are too few."""
-    from yoloship.kserve import decode_answer
-
-    with pytest.raises(ProtocolError):
-        decode_answer(REQUEST.body[:-1], REQUEST.head_bytes)
+def test_an_answer_with_too_few_bytes_would_be_seen() -> None:
+    """What the comparisons above rest on."""
+    whole = encode_answer(InferAnswer("m", (Tensor.of("y", ONE),)))
+    assert decode_answer(whole.body, whole.head_bytes).outputs[0].array.shape == ONE.shape
+    with pytest.raises(ProtocolError, match="y: binary_data_size is not a number of bytes that are left"):
+        decode_answer(whole.body[:-1], whole.head_bytes)
