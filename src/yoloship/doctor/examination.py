@@ -255,6 +255,15 @@ _ALL = (
         needs_gpu=True,
     ),
     _Wanted(
+        "rtx_plugin",
+        "running ONNX files with TensorRT-RTX inside ONNX Runtime",
+        "an RTX GPU and driver; onnxruntime-ep-nv-tensorrt-rtx; cuda.bindings",
+        ("rtx_plugin",),
+        False,
+        "pip install 'yoloship[rtx_plugin]'",
+        needs_gpu=True,
+    ),
+    _Wanted(
         "cuda",
         "pre- and post-processing on the GPU",
         "an NVIDIA GPU and driver; cuda.bindings",

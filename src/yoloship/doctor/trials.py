@@ -137,6 +137,19 @@ def run_lean() -> dict[str, Any]:
     return _execute("lean")
 
 
+def rtx_plugin() -> dict[str, Any]:
+    """Run a graph with NVIDIA's plugin for ONNX Runtime and compare its numbers."""
+    from yoloship.cuda.device import Device
+    from yoloship.runtime import RunOptions
+    from yoloship.runtime.onnxruntime.rtx_plugin import PACKAGE, RtxPlugin
+
+    RtxPlugin.check(None)
+    with Device.open() as device, RtxPlugin.open_on(device, SMALL_ONNX, RunOptions()) as session:
+        with session.as_host_session() as on_host:
+            _compare(on_host, rtol=0)
+        return {"plugin": _version(PACKAGE.replace("_", "-")), "device": device.name}
+
+
 def cuda() -> dict[str, Any]:
     """Send numbers to the GPU and back."""
     from yoloship.cuda.buffers import DeviceBuffer, download, upload
@@ -234,6 +247,7 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             run_tensorrt,
             run_rtx,
             run_lean,
+            rtx_plugin,
             cuda,
             pillow,
             heic,
