@@ -22,7 +22,6 @@ from helpers.device_sessions import (
     small,
 )
 from helpers.networks import float_network
-from helpers.tensorrt_library.wheels import chosen
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.engine import BuildConfig
 from yoloship.errors import CudaError, EngineError, InputError, SessionError
@@ -195,7 +194,6 @@ def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
             run.set_shapes({"images": (1, 3)}, session.outputs)
 
 
-@pytest.mark.skipif(chosen() is not None, reason="the library refuses infer_shapes, which is never called")
 def test_shapes_that_contradict_each_other_are_an_error(open_engine: Open, stream: Stream) -> None:
     with (
         open_engine(small(), [{"images": SIDES}], faults=["infer"]) as session,

@@ -367,6 +367,10 @@ static Dims VExecutionContext_getTensorShape(void* this, Text name)
     if (at < 0) return tensor_of(self->engine, name)->dims;
     if (is_input(self, at) && self->has_shape[at]) return self->shape[at];
     const Dims fixed = self->engine->network->tensor[at].dims;
+    if (self->engine->network->refusals & REFUSE_INFER && !is_input(self, at)) {
+        refused(self, "the shapes contradict each other");
+        return nothing.dims;
+    }
     return is_dynamic(&fixed) && complete(self) ? self->shape[at] : fixed;
 }
 static int64_t bytes_of(const Context* self, int at)

@@ -16,6 +16,7 @@ import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from helpers import tensorrt_standin as standin
@@ -24,9 +25,8 @@ from helpers.tensorrt_library.host import library
 from yoloship.cuda.device import Device
 from yoloship.cuda.stream import Stream
 from yoloship.engine import BuildConfig, Range, build_engine, builder, network
-from yoloship.runtime import device_context, tensorrt
+from yoloship.runtime import device_context, tensorrt, tensorrt_execution
 from yoloship.runtime.tensorrt import TensorRTSession
-from yoloship.runtime.tensorrt_execution import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,27 +91,32 @@ class Mistake:
     """One line of the product, and the line that takes its place.
 
     Attributes:
-        where: The function or method that has the line.
+        where: The module that has the line, in one function or method.
         right: The line as it is.
         wrong: The mistake.
         scenario: What would then go wrong.
     """
 
-    where: Any
+    where: ModuleType
     right: str
     wrong: str
     scenario: Callable[[Path], None]
 
     def plant(self) -> None:
         """Change the function for this process, for all who have it."""
-        source = textwrap.dedent(inspect.getsource(self.where))
-        assert source.count(self.right) == 1, f"{self.where.__qualname__} has no single line {self.right!r}"
+        having = [function for function in _functions(self.where) if self.right in inspect.getsource(function)]
+        assert len(having) == 1, f"{self.where.__name__} has not one function with {self.right!r}"
+        source = textwrap.dedent(inspect.getsource(having[0])).replace(self.right, self.wrong)
         names: dict[str, Any] = {}
-        code = compile(
-            "from __future__ import annotations\n" + source.replace(self.right, self.wrong), "mistake", "exec"
-        )
-        exec(code, self.where.__globals__, names)
-        self.where.__code__ = names[self.where.__name__].__code__
+        exec(compile(f"from __future__ import annotations\n{source}", "mistake", "exec"), vars(self.where), names)
+        having[0].__code__ = names[having[0].__name__].__code__
+
+
+def _functions(module: ModuleType) -> list[FunctionType]:
+    """The functions of a module, and the methods of its classes."""
+    kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == module.__name__]
+    found = [thing for place in (module, *kinds) for thing in vars(place).values() if isinstance(thing, FunctionType)]
+    return [function for function in found if function.__code__.co_filename == module.__file__]
 
 
 _ADDRESS = "return DeviceTensor(spec.name, spec.dtype, shape, buffer.pointer)"
@@ -124,34 +129,34 @@ _FLAGS = "int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)"
 
 MISTAKES: dict[str, Mistake] = {
     "arguments of set_tensor_address in the wrong order": Mistake(
-        Execution.set_addresses, "tensor.name, tensor.pointer", "tensor.pointer, tensor.name", run_once
+        tensorrt_execution, "tensor.name, tensor.pointer", "tensor.pointer, tensor.name", run_once
     ),
     "arguments of set_shape in the wrong order": Mistake(
-        builder._add_profiles, "entry.minimum, entry.optimum", "entry.optimum, entry.minimum", build
+        builder, "entry.minimum, entry.optimum", "entry.optimum, entry.minimum", build
     ),
     "a shape that is too short": Mistake(
-        Execution.set_shapes, _SET_SHAPE, _SET_SHAPE.replace("shape)", "shape[1:])"), run_once
+        tensorrt_execution, _SET_SHAPE, _SET_SHAPE.replace("shape)", "shape[1:])"), run_once
     ),
-    "memory that is freed too early": Mistake(device_context.place_tensor, _ADDRESS, _FREED, run_once),
-    "memory that is too small": Mistake(device_context.place_tensor, _SIZE, "size_bytes = 256", run_once),
+    "memory that is freed too early": Mistake(device_context, _ADDRESS, _FREED, run_once),
+    "memory that is too small": Mistake(device_context, _SIZE, "size_bytes = 256", run_once),
     "an address that is not set": Mistake(
-        TensorRTSession.context, "set_addresses([*inputs, *outputs])", "set_addresses(inputs)", run_once
+        tensorrt, "set_addresses([*inputs, *outputs])", "set_addresses(inputs)", run_once
     ),
     "a profile that is not set": Mistake(
-        TensorRTSession.context, "run.set_profile(profile, int(self._engine.num_optimization_profiles))", "pass",
+        tensorrt, "run.set_profile(profile, int(self._engine.num_optimization_profiles))", "pass",
         run_two_at_once,
     ),
     "a stream of another device": Mistake(
-        TensorRTSession.context, "self._check_stream(stream)", "pass", run_on_another_device
+        tensorrt, "self._check_stream(stream)", "pass", run_on_another_device
     ),
     "the default stream": Mistake(
-        Execution.queue, "execute_async_v3(self._stream.address)", "execute_async_v3(0)", run_once
+        tensorrt_execution, "execute_async_v3(self._stream.address)", "execute_async_v3(0)", run_once
     ),
-    "a pool written as a number": Mistake(network.apply_options, "module.MemoryPoolType.WORKSPACE", "0", build),
-    "a flag written as a number": Mistake(network.parse_network, _FLAGS, "1", build),
-    "a network that dies before its parser reads": Mistake(network.parse_network, _PARSER, _NO_NETWORK, build),
+    "a pool written as a number": Mistake(network, "module.MemoryPoolType.WORKSPACE", "0", build),
+    "a flag written as a number": Mistake(network, _FLAGS, "1", build),
+    "a network that dies before its parser reads": Mistake(network, _PARSER, _NO_NETWORK, build),
     "an engine that dies before its context": Mistake(
-        TensorRTSession._make, "return self._engine.create_execution_context()",
+        tensorrt, "return self._engine.create_execution_context()",
         "made = self._engine.create_execution_context(); end_now(self._engine); return made", run_once,
     ),
 }  # fmt: skip
