@@ -197,7 +197,7 @@ def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
 def test_shapes_that_contradict_each_other_are_an_error(open_engine: Open, stream: Stream) -> None:
     with (
         open_engine(small(), [{"images": SIDES}], faults=["infer"]) as session,
-        pytest.raises(SessionError, match="TensorRT (cannot infer the shape of|does not know) 'output0'"),
+        pytest.raises(SessionError, match=r"TensorRT (cannot infer the shape of|does not know) 'output0'"),
     ):
         session.context({"images": (1, 3, 32, 32)}, stream)
 
