@@ -97,6 +97,7 @@ class Execution:
         self._flavour = flavour
         self._stream = stream
         self._subject = subject
+        self._profiler: Any = None
 
     def set_profile(self, profile: int, count: int) -> None:
         """Choose an optimization profile, and wait until the choice has taken effect.
@@ -196,7 +197,8 @@ class Execution:
         self.queue()
         self._stream.sync()
         heard: list[tuple[str, float]] = []
-        self.execution.profiler = _profiler(self._flavour, heard)
+        self._profiler = _profiler(self._flavour, heard)  # kept, whether or not the binding keeps it
+        self.execution.profiler = self._profiler
         self.execution.enqueue_emits_profile = False  # else each run would wait, and report from inside
         found = []
         for _ in range(runs):
