@@ -5,6 +5,7 @@ The bindings of two versions cannot share a process, so each version has one of 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -25,7 +26,8 @@ PACKAGE = "tensorrt-cu12-bindings"
 VERSIONS = ("10.3.0", "10.13.0.35", "11.4.0.106")
 """JetPack 6's, the most common one, and the newest: always tested."""
 MORE_VERSIONS = ("10.0.1", "10.8.0.43", "11.0.0.114")
-"""Tested once a week, by `YOLOSHIP_TEST_ALL_BINDINGS=1`: the oldest, one with other slots, and the first 11."""
+"""The oldest, one with other slots, and the first 11. Their calls are always checked, and everything is tested once a
+week, by `YOLOSHIP_TEST_ALL_BINDINGS=1`."""
 ALL_VERSIONS = bool(os.environ.get("YOLOSHIP_TEST_ALL_BINDINGS"))
 CHOICE = "YOLOSHIP_TEST_BINDINGS"
 """In a process with the bindings: their version. `helpers.tensorrt_standin` looks here."""
@@ -72,7 +74,8 @@ def bindings(version: str) -> Path:
             "_connect(_bindings)",
         ])  # fmt: skip
 
-    return kept(f"tensorrt-over-library-{tag}-{version}", libraries.name, build)
+    key = hashlib.sha256(libraries.name.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    return kept(f"tensorrt-over-library-{tag}-{version}", key, build)
 
 
 _LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
