@@ -101,7 +101,7 @@ def _fetch(version: str, tag: str, folder: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:",
-            "--disable-pip-version-check", "--target", os.fspath(folder), f"{PACKAGE}=={version}",
+            "--disable-pip-version-check", "--retries", "1", "--target", os.fspath(folder), f"{PACKAGE}=={version}",
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
