@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parents[2] / ".pytest_cache"
+CACHE = os.environ.get("YOLOSHIP_TEST_CACHE")
+ROOT = Path(CACHE) if CACHE else Path(__file__).resolve().parents[2] / ".pytest_cache"
+"""The variable keeps it for several checkouts: a server that tests download has 55 MB."""
 
 
 def kept(kind: str, key: str, make: Callable[[Path], None]) -> Path:
