@@ -24,7 +24,6 @@ ALLOWED = {
     ("cuda/postprocess.py", "nms"): "the name of a kernel in nms.cu",
     ("cuda/compiler.py", "nms"): "the name of a kernel in nms.cu",
     ("graph/passes/suppression.py", "nms"): "how the nodes of suppression are named in a graph",
-    ("triton/artefact.py", "end2end"): "a key of the metadata that Ultralytics' client reads",
     ("checkpoint/traits.py", "5 +"): "what the head of a file itself says, told apart before any family is asked",
     ("serve/kserve_models.py", "end2end"): "a key of the metadata that Ultralytics' client reads",
 }

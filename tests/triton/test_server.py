@@ -189,3 +189,68 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_our_line(repository: Path
         tritonserver.end(process)
     log = (tmp_path / "log.txt").read_text()
     assert "1/model.onnx: is a text file, not a checkpoint, an ONNX model or a TensorRT engine" in log
+
+
+def test_the_check_passes_with_the_model_that_is_served(server: Server, photos: Path) -> None:
+    model = shared.TRAINED / "coco-yolov5n.pt"
+    ran = run("triton", "check", server.address, "--model", model, "--name", "coco", photos, "--json", "-")
+    assert ran.code == 0, ran
+    report = json.loads(ran.out)
+    assert report["passed"] is True
+    assert report["agreement"]["share"] == 1.0
+    assert report["agreement"]["first_count"] > 5
+    assert {one["agreement"] for one in report["pictures"]} == {1.0}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_check_passes_for_every_task(server: Server, models: Path, tmp_path: Path, task: str) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(saved(smooth(50, 70), "PNG"))
+    ran = run("triton", "check", server.address, "--model", models / f"{task}.onnx", photo)
+    assert ran.code == 0, ran
+
+
+def test_the_check_takes_the_thresholds_and_the_input_of_the_served_model(
+    server: Server, models: Path, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(PHOTO)
+    ran = run("triton", "check", server.address, "--model", models / "cat.onnx", "--name", "pixels", photo)
+    assert ran.code == 1
+    assert "detects anything with a score above 0.95 (--conf), so nothing was compared" in ran.err
+    arguments = ("--model", models / "cat.onnx", "--name", "pixels", photo, "--conf", "0.5")
+    assert run("triton", "check", server.address, *arguments).code == 0
+
+
+def test_the_check_fails_if_the_served_model_is_another(server: Server, models: Path, photos: Path) -> None:
+    served = ("triton", "check", server.address, "--name", "coco", photos / "bus.jpg", "--model")
+    ran = run(*served, shared.require(shared.TRAINED / "ppe-yolov5n.pt"))
+    assert ran.error.startswith(f"http://{server.address} coco: has other classes: expected ")
+    assert run(*served, models / "pose.onnx").error == (
+        f"http://{server.address} coco: is a model of another task: expected a pose model, got a detection model"
+    )
+
+
+def test_the_check_fails_if_the_served_model_answers_otherwise(server: Server, models: Path, tmp_path: Path) -> None:
+    import onnx
+
+    from helpers.models import constant_raw, empty_rows
+
+    raw = empty_rows((64, 64), 7)
+    raw[0, 40] = (50, 50, 20, 10, 0.9, 1.0, 0.0)
+    other = constant_raw(raw, (64, 64), {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
+    onnx.save(other, str(tmp_path / "cat.onnx"))
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(PHOTO)
+    ran = run("triton", "check", server.address, "--model", tmp_path / "cat.onnx", photo)
+    assert ran.code == 1
+    assert "FAIL" in ran.out
+    assert f"{photo}: 1 detection here, 1 detection there, 0.00 in both" in " ".join(ran.out.split())
+    assert "differs from" in ran.err.splitlines()[-1]
+
+
+def test_the_check_says_that_there_is_no_such_model(server: Server, models: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(PHOTO)
+    ran = run("triton", "check", server.address, "--model", models / "cat.onnx", "--name", "none", photo)
+    assert "none" in ran.error

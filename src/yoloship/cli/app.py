@@ -136,7 +136,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "build": "Build a TensorRT engine.",
         "serve": "Serve models over HTTP.",
         "batch": "Run a model on very many images, on this machine or on a Ray cluster.",
-        "triton": "Write a model repository for a Triton server.",
+        "triton": "Write a repository for a Triton server, or check a running server.",
         "val": "Measure how good models are on a dataset.",
         "verify": "Check that two files of one model give the same answers.",
         "bench": "Measure how fast models run on this machine.",

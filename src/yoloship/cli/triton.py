@@ -1,4 +1,4 @@
-"""``yoloship triton``: a model repository for a Triton server."""
+"""``yoloship triton``: a model repository for a Triton server, and ``yoloship triton check`` for a running one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from yoloship.cli.command import (
     COUNT,
     FILE,
     FRACTION,
+    Command,
     Number,
     alias_table,
     argument,
@@ -27,17 +28,35 @@ if TYPE_CHECKING:
     from yoloship.triton.model_config import Instances
     from yoloship.triton.repository import NamedModel, Serving, Variant, Written
 
+CHECK: Final = "check"
 BACKENDS: Final = ("python", "onnxruntime", "tensorrt")
 INPUTS: Final = ("file", "pixels", "image", "float")
 _KEYS: Final = ("model", "max-batch", "preferred-batch", "queue-delay-ms", "instances", "device")
 
 
+class _Triton(Command):
+    """The command that writes; with ``check`` as its first word, it is the command that checks."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Hand ``check`` over to its own command."""
+        if args[:1] != [CHECK]:
+            return super().make_context(info_name, args, parent, **extra)
+        from yoloship.cli.triton_check import check
+
+        context: click.Context = check.make_context(f"{info_name} {CHECK}", args[1:], parent, **extra)
+        return context
+
+
 @command(
+    cls=_Triton,
     examples=(
         "yoloship triton best.pt -o repository/",
         "yoloship triton best.pt -o repository/ --backend onnxruntime",
         "yoloship triton day=best.pt night=night.onnx -o repository/ --max-batch 16",
         "yoloship triton best-a100.engine -o repository/ --config h100:model=best-h100.engine,max-batch=32",
+        "yoloship triton check localhost:8000 --model best.pt photos/",
     ),
 )
 @argument(
@@ -128,7 +147,8 @@ _KEYS: Final = ("model", "max-batch", "preferred-batch", "queue-delay-ms", "inst
 def triton(models: tuple[str, ...], output_dir: Path, **given: Any) -> None:
     """Write a repository that a Triton server runs: a folder for each model, with its configuration written out.
 
-    docs/triton.md leads from a checkpoint to a server in a container.
+    "yoloship triton check URL" compares a running server with the model; its --help has its options. docs/triton.md
+    leads from a checkpoint to a server in a container.
 
     With the Python backend, the server needs yoloship: pip install yoloship in its container. The other backends need
     nothing more; a client letterboxes images itself then.

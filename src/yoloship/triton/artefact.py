@@ -305,12 +305,16 @@ def _engine_notes(record: EngineRecord | None) -> tuple[str, ...]:
 
 
 def _network(info: ModelInfo, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], file: str) -> Artefact:
+    from yoloship.serve.kserve_models import client_metadata
+
     batched = is_batched(inputs, outputs)
     labels = None if info.class_scores is None else LABELS
     spec = inputs[0]
     parameters = {METADATA_KEY: info.to_json()}
     if [one.name for one in inputs] == ["images"] and {one.name for one in outputs} <= _RESULTS:
-        parameters["metadata"] = client_metadata(info)
+        usual = info.usual_hw or _USUAL_HW
+        height, width = (side or other for side, other in zip(info.input_hw, usual, strict=True))
+        parameters["metadata"] = client_metadata(info, (height, width))
     first = None if batched or not isinstance(spec.shape[0], int) else spec.shape[0]
     if not batched and first is None:
         raise SessionError(
@@ -325,24 +329,3 @@ def _network(info: ModelInfo, inputs: Sequence[TensorSpec], outputs: Sequence[Te
         file, info, ports, tuple(Port.of(one, batched=batched, labels=labels) for one in outputs), first, (warm,),
         parameters,
     )  # fmt: skip
-
-
-def client_metadata(info: ModelInfo) -> str:
-    """What Ultralytics' client reads of a model on a Triton server: a Python literal, in ``parameters.metadata``.
-
-    Args:
-        info: A model with the input ``images`` and the outputs ``output0`` and ``output1``.
-    """
-    usual = info.usual_hw or _USUAL_HW
-    fields: dict[str, Any] = {
-        "task": info.task,
-        "stride": max(info.strides, default=1),
-        "batch": info.batch or 1,
-        "imgsz": [side or other for side, other in zip(info.input_hw, usual, strict=True)],
-        "names": dict(enumerate(info.class_names)),
-        "channels": info.channels,
-        "end2end": info.head == "one2one",
-    }
-    if info.keypoint_shape is not None:
-        fields["kpt_shape"] = list(info.keypoint_shape)
-    return repr(fields)

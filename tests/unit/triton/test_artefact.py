@@ -15,14 +15,14 @@ import pytest
 
 from helpers import shared
 from helpers.engine_records import plan_bytes, record_of, write
-from helpers.models import constant_raw, empty_rows, info
+from helpers.models import constant_raw, empty_rows
 from helpers.samples import sample
 from helpers.serving import cat_model
 from yoloship.engine import BuildConfig
 from yoloship.errors import EngineError, InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.model import METADATA_KEY, ModelInfo
-from yoloship.triton.artefact import Artefact, Wanted, client_metadata, default_backend, make_artefact, warm_image
+from yoloship.triton.artefact import Artefact, Wanted, default_backend, make_artefact, warm_image
 from yoloship.triton.model_config import Port
 
 PLAN = b"ftrt" + plan_bytes()[4:]
@@ -76,13 +76,6 @@ def test_the_raw_network_says_what_ultralytics_client_reads(checkpoint: Path, tm
     }  # fmt: skip
     assert metadata["names"][0] == "person"
     assert len(metadata["names"]) == 80
-
-
-def test_the_metadata_survives_any_class_name_and_has_the_keypoints() -> None:
-    record = info("raw", class_names=('it\'s "q"\n\\', "é", "\u202e"), task="pose", keypoint_shape=(17, 3))
-    metadata = ast.literal_eval(client_metadata(record))
-    assert tuple(metadata["names"].values()) == record.class_names
-    assert metadata["kpt_shape"] == [17, 3]
 
 
 def test_a_classifier_has_its_labels_at_its_scores(tmp_path: Path) -> None:
