@@ -280,6 +280,7 @@ _ALL = (
         "video", "videos, cameras and annotated videos", "PyAV", ("video",), False, "pip install 'yoloship[video]'"
     ),
     _Wanted("serve", "the HTTP server", "uvicorn", ("serve",), False, "pip install 'yoloship[serve]'"),
+    _Wanted("ray", "batches on a Ray cluster", "ray", ("ray",), False, "pip install 'yoloship[ray]'"),
     _Wanted("parquet", "results as Parquet", "pyarrow", ("parquet",), False, "pip install 'yoloship[parquet]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(

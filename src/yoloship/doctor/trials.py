@@ -220,6 +220,12 @@ def serve() -> dict[str, Any]:
     return {name.replace("_", "-"): _version(name.replace("_", "-")) for name in names}
 
 
+def ray() -> dict[str, Any]:
+    """Import what reads batches on a Ray cluster."""
+    importlib.import_module("ray.data")
+    return {"ray": _version("ray")}
+
+
 def supervision() -> dict[str, Any]:
     """Import supervision."""
     importlib.import_module("supervision")
@@ -254,6 +260,7 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             video,
             parquet,
             serve,
+            ray,
             supervision,
             evaluate,
         )
