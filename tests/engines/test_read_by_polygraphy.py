@@ -33,9 +33,9 @@ def polygraphy(*words: str | Path) -> str:
 @pytest.mark.parametrize(
     "options", [("--output", "raw"), ("--output", "nms", "--batch", "dynamic", "--input", "image")]
 )
-def test_polygraphy_reads_the_same_inputs_outputs_and_nodes(tmp_path: Path, options: str) -> None:
+def test_polygraphy_reads_the_same_inputs_outputs_and_nodes(tmp_path: Path, options: tuple[str, ...]) -> None:
     path = tmp_path / "codes.onnx"
-    assert run("export", DEMO, "-o", path, "--imgsz", "64", *options.split()).code == 0
+    assert run("export", DEMO, "-o", path, "--imgsz", "64", *options).code == 0
     text = " ".join(polygraphy("inspect", "model", path).split())
     file = read_onnx(path)
     for spec in (*file.inputs, *file.outputs):

@@ -66,7 +66,8 @@ def test_without_auto_nothing_is_said() -> None:
     [
         (
             ("--runtime", "openvin"),
-            "openvin: is not a known runtime: expected onnxruntime, openvino, tensorrt; did you mean 'openvino'?",
+            "openvin: is not a known runtime: expected onnxruntime, openvino, tensorrt, rtx-plugin; "
+            "did you mean 'openvino'?",
         ),
         (
             ("--runtime-precision", "bfloat16"),
@@ -80,7 +81,7 @@ def test_without_auto_nothing_is_said() -> None:
         ),
         (
             ("--runtime", "openvino", "--device", "cuda"),
-            "--runtime: OpenVINO does not run on an NVIDIA GPU: expected onnxruntime",
+            "--runtime: OpenVINO does not run on an NVIDIA GPU: expected onnxruntime or rtx-plugin",
         ),
     ],
 )
