@@ -36,8 +36,12 @@ _CLOSED_V6: Final = ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 """Of the global addresses, those for protocols (Teredo among them), documentation and 6to4."""
 _MAPPED: Final = ("::ffff:0:0/96", "64:ff9b::/96")
 """IPv6 addresses whose last four bytes are the IPv4 address that is reached."""
-_NEVER_V4: Final = ("224.0.0.0/4", "240.0.0.0/4")
-_NEVER_V6: Final = ("ff00::/8",)
+_NEVER_V4: Final = ("100.100.100.200/32", "169.254.0.0/16", "192.0.0.192/32", "224.0.0.0/4", "240.0.0.0/4")
+_NEVER_V6: Final = ("fd00:ec2::/32", "fe80::/10", "ff00::/8")
+"""Groups; and link-local addresses and a few others, where clouds give a machine its credentials."""
+_NEVER: Final = (
+    "leads to a link-local address, to one where clouds keep credentials, or to a group, which are never read"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class AddressRules:
 
     Attributes:
         allow_http: Whether images may come by plain http, which anybody on the way can change.
-        allow_private: Whether an address may be private, loopback or link-local, or of this machine.
+        allow_private: Whether an address may be private, loopback or of this machine; never link-local, where clouds
+            give a machine its credentials.
         max_bytes: Most bytes of one image.
         timeout_s: Seconds for one image, from the first byte of the request to the last one of the answer.
         max_redirects: Redirects that are followed; each new address is checked anew.
@@ -178,7 +183,7 @@ def resolve(address: Address, rules: AddressRules, timeout_s: float) -> list[End
     for _, place in endpoints:
         if not is_allowed(str(place[0]), rules):
             raise InputError(
-                "leads into a private network or to this machine" if not rules.allow_private else "is not a host",
+                "leads into a private network or to this machine" if not rules.allow_private else _NEVER,
                 subject=address.shown,
                 got=str(place[0]),
                 hint=None if rules.allow_private else "if that is meant, allow it with --allow-private",

@@ -105,10 +105,25 @@ def test_public_addresses_are_allowed(number: str) -> None:
 
 
 def test_private_addresses_may_be_allowed_but_never_those_of_many_machines() -> None:
-    for number in ("127.0.0.1", "10.0.0.1", "::1", "fd00::1", "169.254.1.1", "8.8.8.8", "::ffff:127.0.0.1"):
+    for number in ("127.0.0.1", "10.0.0.1", "::1", "fd00::1", "8.8.8.8", "::ffff:127.0.0.1"):
         assert is_allowed(number, OPEN)
     for number in ("224.0.0.1", "255.255.255.255", "ff02::1", "240.0.0.1"):
         assert not is_allowed(number, OPEN)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["169.254.169.254", "169.254.1.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fe80::1", "fe80::1%eth0",
+     "fd00:ec2::254", "100.100.100.200", "192.0.0.192"],
+)  # fmt: skip
+def test_addresses_where_clouds_keep_credentials_are_refused_even_if_private_ones_are_allowed(number: str) -> None:
+    assert not is_allowed(number, OPEN)
+
+
+def test_the_refusal_of_such_an_address_says_that_no_option_allows_it() -> None:
+    address = parse_address("https://169.254.169.254/latest/meta-data/", OPEN)
+    with pytest.raises(InputError, match=r"clouds keep credentials.*which are never read: got 169\.254\.169\.254$"):
+        resolve(address, OPEN, 5)
 
 
 @pytest.mark.parametrize(
