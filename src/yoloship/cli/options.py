@@ -436,6 +436,15 @@ overwrite = flag("--overwrite", help="Replace output files that exist.")
 recursive = flag("--recursive", help="Also search all folders inside the given folders.")
 json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")
 
+conf = option("--conf", type=FRACTION, metavar="FLOAT", help="Keep only boxes with a score above this. Default: 0.25.")
+iou = option(
+    "--iou",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Drop a box whose IoU with a better box of its class is above this. Default: that of the model's own tool.",
+)
+max_det = option("--max-det", type=COUNT, metavar="N", help="Keep at most this many boxes per image. Default: 300.")
+
 nms_conf = option(
     "--conf", type=FRACTION, metavar="FLOAT", help="With --output nms: keep only boxes with a score above this."
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, FILE, FRACTION, Number, WholeNumber, argument, byte_size, command, flag, option
+from yoloship.cli.command import COUNT, FILE, Number, WholeNumber, argument, byte_size, command, flag, option
 from yoloship.cli.output import print_err
 from yoloship.errors import DependencyError
 
@@ -36,14 +36,9 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
 @options.runtime
 @options.runtime_precision
 @options.imgsz
-@option("--conf", type=FRACTION, metavar="FLOAT", help="Keep only boxes with a score above this. Default: 0.25.")
-@option(
-    "--iou",
-    type=FRACTION,
-    metavar="FLOAT",
-    help="Drop a box whose IoU with a better box of its class is above this. Default: that of the model's own tool.",
-)
-@option("--max-det", type=COUNT, metavar="N", help="Keep at most this many boxes per image. Default: 300.")
+@options.conf
+@options.iou
+@options.max_det
 @options.names
 @options.transform
 @option("--api-keys", type=FILE, metavar="FILE", help="Answer only requests with an API key of this file, one a line.")

@@ -11,7 +11,6 @@ from yoloship.cli import options
 from yoloship.cli.command import (
     COUNT,
     FILE,
-    FRACTION,
     Command,
     Number,
     alias_table,
@@ -95,14 +94,9 @@ class _Triton(Command):
     "classification.",
 )
 @options.imgsz
-@option("--conf", type=FRACTION, metavar="FLOAT", help="Keep only boxes with a score above this. Default: 0.25.")
-@option(
-    "--iou",
-    type=FRACTION,
-    metavar="FLOAT",
-    help="Drop a box whose IoU with a better box of its class is above this. Default: that of the model's own tool.",
-)
-@option("--max-det", type=COUNT, metavar="N", help="Keep at most this many boxes per image. Default: 300.")
+@options.conf
+@options.iou
+@options.max_det
 @option(
     "--max-batch",
     type=COUNT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.fields import shown
+from yoloship._util.strict_json import parse_strict_json
 from yoloship.kserve.datatypes import BINARY_ONLY, BYTES, NUMPY_TYPES, canonical, objects
 from yoloship.kserve.failures import ProtocolError
 
@@ -41,18 +41,8 @@ def parse(text: bytes, limits: Limits) -> dict[str, Any]:
                 f"the JSON has too many {what}", expected=f"at most {most:,}", got=f"{count:,}",
                 hint="send tensors as bytes: the binary tensor data extension",
             )  # fmt: skip
-
-    def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is not JSON")
-
-    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a key is there twice")
-        return found
-
     try:
-        data = json.loads(text.decode(), parse_constant=refuse, object_pairs_hook=unique)
+        data = parse_strict_json(text.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError("the JSON is not valid", got=str(error)[:100]) from error
     if not isinstance(data, dict):

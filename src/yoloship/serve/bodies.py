@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.strict_json import parse_strict_json
 from yoloship.errors import InputError, visible
 from yoloship.serve.errors import BodyError, BusyError, ClientLeftError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from starlette.requests import Request
 
     from yoloship.serve.settings import RequestLimits
@@ -212,18 +210,8 @@ def parse_json(body: bytes) -> Any:
     Raises:
         BodyError: it is not one: it has NaN or a key twice, is too deep, or is not JSON at all.
     """
-
-    def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is not JSON")
-
-    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a key is there twice")
-        return found
-
     try:
-        return json.loads(body, parse_constant=refuse, object_pairs_hook=unique)
+        return parse_strict_json(body)
     except (ValueError, RecursionError) as error:
         raise BodyError("is not valid JSON", got=str(error)[:100]) from error
 

@@ -17,11 +17,11 @@ from yoloship.kserve.tensors import DEFAULT_LIMITS, InferAnswer, Tensor
 from yoloship.serve.answers import json_response, server_timing
 from yoloship.serve.bodies import read_body
 from yoloship.serve.engine import Times
-from yoloship.serve.errors import BusyError, ClientLeftError, LateError, NotFoundError
+from yoloship.serve.errors import LateError, NotFoundError
 from yoloship.serve.kserve_models import VERSION, config_of, datatype_of, metadata_of, statistics_of
 from yoloship.serve.kserve_network import Network
 from yoloship.serve.state import state_of
-from yoloship.serve.waiting import deadline_of, unless_client_leaves
+from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -129,11 +129,8 @@ def _host(request: Request) -> ModelHost:
 async def infer(request: Request) -> Response:
     """Run a model's network on tensors."""
     state, host = state_of(request), _host(request)
-    try:
+    with rejections_counted(state.metrics, host.name):
         return await _infer(request, state, host)
-    except (BusyError, LateError, ClientLeftError) as error:
-        state.metrics.rejected.labels(host.name, type(error).__name__).inc()
-        raise
 
 
 async def _infer(request: Request, state: ServerState, host: ModelHost) -> Response:

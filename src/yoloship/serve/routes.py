@@ -12,13 +12,13 @@ from yoloship.errors import YoloshipError
 from yoloship.serve.answers import drawn_answer, json_answer, json_response, server_timing, wanted_form
 from yoloship.serve.bodies import images_of, read_body
 from yoloship.serve.engine import Answer
-from yoloship.serve.errors import BusyError, ClientLeftError, FormError, LateError
+from yoloship.serve.errors import FormError, LateError
 from yoloship.serve.kserve_routes import KSERVE
 from yoloship.serve.metrics import CONTENT_TYPE
 from yoloship.serve.page.assets import ASSETS, asset
 from yoloship.serve.queries import options_of
 from yoloship.serve.state import state_of
-from yoloship.serve.waiting import deadline_of, unless_client_leaves
+from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -114,11 +114,8 @@ async def predict(request: Request) -> Response:
     """Find what is in one image or several."""
     state = state_of(request)
     host = state.models.host(request.path_params["name"])
-    try:
+    with rejections_counted(state.metrics, host.name):
         return await _predict(request, state, host)
-    except (BusyError, LateError, ClientLeftError) as error:
-        state.metrics.rejected.labels(host.name, type(error).__name__).inc()
-        raise
 
 
 async def _predict(request: Request, state: ServerState, host: ModelHost) -> Response:

@@ -1,19 +1,21 @@
-"""How long a request may take: `deadline_of`; and its end if nobody waits for it: `unless_client_leaves`."""
+"""How long a request may take, its end if nobody waits for it, and the count of those that end without an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from yoloship.errors import InputError
-from yoloship.serve.errors import ClientLeftError
+from yoloship.serve.errors import BusyError, ClientLeftError, LateError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from starlette.requests import Request
+
+    from yoloship.serve.metrics import Metrics
 
 DEADLINE_HEADER: Final = "x-deadline-ms"
 T = TypeVar("T")
@@ -62,6 +64,16 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
                 one.cancel()
                 with suppress(asyncio.CancelledError):
                     await one
+
+
+@contextmanager
+def rejections_counted(metrics: Metrics, name: str) -> Iterator[None]:
+    """Count a request for this model that ends without room, too late, or without its client."""
+    try:
+        yield
+    except (BusyError, LateError, ClientLeftError) as error:
+        metrics.rejected.labels(name, type(error).__name__).inc()
+        raise
 
 
 async def _left(request: Request) -> None:

@@ -394,14 +394,10 @@ def _open_session(
         raise not_installed() from error
     if PROVIDER not in onnxruntime.get_available_providers():
         raise not_installed(onnxruntime.__version__)
-    session_options = onnxruntime.SessionOptions()
-    session_options.log_severity_level = 4  # fatal only: every error comes as an exception
-    if not optimize:
-        session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     make = partial(
         onnxruntime.InferenceSession,
         source,
-        session_options,
+        session_options(onnxruntime, optimize=optimize),
         providers=[(PROVIDER, chosen)],  # the runtime adds the CPU by itself, which computes shapes
         enable_fallback=0,
     )
@@ -416,16 +412,36 @@ def _open_session(
 
 def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | None:
     """Open a session with the provider; None if its libraries are not found."""
+    with refusals(device, subject), _quiet():
+        session = make()
+    return session if PROVIDER in session.get_providers() else None
+
+
+def session_options(onnxruntime: Any, *, optimize: bool) -> Any:
+    """Options of a session of ONNX Runtime on a device, whose graph is optimised or stays as it is."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: every error comes as an exception
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+@contextmanager
+def refusals(device: Device, subject: str) -> Iterator[None]:
+    """Give what ONNX Runtime raises when it opens a model on a device the form of our errors.
+
+    Raises:
+        CudaError: out of device memory, or the device failed.
+        SessionError: it refuses the model.
+    """
     known = failures()
     try:
-        with _quiet():
-            session = make()
+        yield
     except known as error:
         fault = device_fault(plain_text(str(error)), device, subject)
         raise fault or load_error(str(error), subject) from error
     except (RuntimeError, ValueError) as error:
         raise SessionError(f"the runtime refuses it: {plain_text(str(error))}", subject=subject) from error
-    return session if PROVIDER in session.get_providers() else None
 
 
 @contextmanager

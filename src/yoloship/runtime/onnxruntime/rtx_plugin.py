@@ -15,9 +15,9 @@ import functools
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.errors import DependencyError, InputError, SessionError
-from yoloship.runtime.onnxruntime.cpu import failures, import_onnxruntime, load_error, plain_text
-from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
+from yoloship.errors import DependencyError, InputError
+from yoloship.runtime.onnxruntime.cpu import failures, import_onnxruntime, plain_text
+from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession, refusals, session_options
 from yoloship.runtime.session import DeviceSession, RunOptions, Runtime
 
 if TYPE_CHECKING:
@@ -72,25 +72,19 @@ class RtxPluginSession(OnnxRuntimeCudaSession):
             optimize: Whether the graph is optimised.
 
         Raises:
+            CudaError: out of device memory, or the device failed.
             DependencyError: the plugin cannot be registered, or shows no device.
             SessionError: ONNX Runtime refuses the model.
         """
         onnxruntime = import_onnxruntime()
         name = registered()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        if not optimize:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options = session_options(onnxruntime, optimize=optimize)
         of_plugin = {}
         if "user_compute_stream" in chosen:
             of_plugin = {"has_user_compute_stream": "1", "user_compute_stream": chosen["user_compute_stream"]}
         options.add_provider_for_devices([_device(onnxruntime, name, device)], of_plugin)
-        try:
+        with refusals(device, subject):
             session = onnxruntime.InferenceSession(source, options)
-        except failures() as error:
-            raise load_error(str(error), subject) from error
-        except (RuntimeError, ValueError) as error:
-            raise SessionError(f"the runtime refuses it: {plain_text(str(error))}", subject=subject) from error
         if name not in session.get_providers():
             raise DependencyError(
                 "would run the model on the CPU instead", subject=name, got=", ".join(session.get_providers())
