@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import onnx
@@ -90,6 +91,24 @@ class InProcess:
         for failure in self.failures:
             raise failure
 
+    @contextmanager
+    def image_waiting(self, name: str) -> Iterator[None]:
+        """While an image that never runs takes a place in the queue of this model."""
+        host = self.app.state.server.models.host(name)
+        over = asyncio.Event()
+
+        async def wait() -> None:
+            with host.admission.permit():
+                await over.wait()
+
+        waiting = asyncio.run_coroutine_threadsafe(wait(), self.loop)
+        try:
+            self.wait_until(lambda: host.admission.held == 1)
+            yield
+        finally:
+            self.loop.call_soon_threadsafe(over.set)
+            waiting.result()
+
     def close(self) -> None:
         """End it, as a process would."""
         self.loop.call_soon_threadsafe(self._over.set)
@@ -147,6 +166,42 @@ def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) ->
     finally:
         server.should_exit = True
         thread.join()
+
+
+class Said(NamedTuple):
+    """What a server answered on a socket.
+
+    Attributes:
+        status: The status; 0 if it gave no answer.
+        body: The body.
+    """
+
+    status: int
+    body: bytes
+
+
+def talk(port: int, data: bytes, patience_s: float | None = None, *, leaves: bool = False) -> Said:
+    """The answer that the server gives to these bytes.
+
+    Args:
+        port: Its port.
+        data: The bytes.
+        patience_s: Longest wait for a part of the answer; None waits for ever.
+        leaves: Whether we say that nothing more comes from us.
+    """
+    said = b""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(patience_s)
+        try:
+            connection.sendall(data)
+            if leaves:
+                connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(1 << 20):
+                said += part
+        except OSError:  # it ended the connection while we were sending, or says nothing
+            pass
+    head, _, body = said.partition(b"\r\n\r\n")
+    return Said(int(head.split()[1]) if head.startswith(b"HTTP/1.1 ") else 0, body)
 
 
 def segment_model(folder: Path, name: str = "seg.onnx", *, batch: int | None = None) -> Path:

@@ -8,12 +8,12 @@ import random
 import socket
 import time
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helpers.images import chunk, png
-from helpers.serving import PHOTO, PREDICT, cat_model, listening, settings_of
+from helpers.serving import PHOTO, PREDICT, cat_model, listening, settings_of, talk
 from yoloship.images import ImageLimits
 from yoloship.serve.settings import RequestLimits
 
@@ -37,30 +37,10 @@ BODIES = (
 )
 
 
-class Said(NamedTuple):
-    status: int
-    body: bytes
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with listening(settings_of(cat_model(tmp_path_factory.mktemp("models")), LIMITS)) as found:
         yield found
-
-
-def talk(port: int, data: bytes, patience_s: float | None = None) -> Said:
-    """The answer that the server gives to these bytes; status 0 if it gives none."""
-    said = b""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.settimeout(patience_s)
-        try:
-            connection.sendall(data)
-            while part := connection.recv(65_536):
-                said += part
-        except OSError:  # it ended the connection while we were sending, or says nothing
-            pass
-    head, _, body = said.partition(b"\r\n\r\n")
-    return Said(int(head.split()[1]) if head.startswith(b"HTTP/1.1 ") else 0, body)
 
 
 def request(kind: str, body: bytes, *, target: str = PREDICT, extra: str = "") -> bytes:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import random
 import resource
-import socket
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from helpers.serving import HW, listening, segment_model, settings_of
+from helpers.serving import HW, Said, listening, segment_model, settings_of, talk
 from yoloship.kserve import InferRequest, Tensor, WantedOutput, encode_request
 from yoloship.serve.settings import RequestLimits
 
@@ -30,32 +29,10 @@ BINARY, JSON = encode_request(ASKED), encode_request(ASKED, binary=False)
 RAW = IMAGES.tobytes()
 
 
-class Said(NamedTuple):
-    status: int
-    body: bytes
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with listening(settings_of(segment_model(tmp_path_factory.mktemp("models")), LIMITS)) as found:
         yield found
-
-
-def talk(port: int, data: bytes, patience_s: float | None = None, *, leaves: bool = False) -> Said:
-    """The answer that the server gives to these bytes; status 0 if it gives none."""
-    said = b""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        try:
-            connection.sendall(data)
-            if leaves:
-                connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(patience_s)
-            while part := connection.recv(1 << 20):
-                said += part
-        except OSError:  # it ended the connection while we were sending
-            pass
-    head, _, body = said.partition(b"\r\n\r\n")
-    return Said(int(head.split()[1]) if head.startswith(b"HTTP/1.1 ") else 0, body)
 
 
 def request(body: bytes, head_bytes: object = None, *, path: str = INFER) -> bytes:

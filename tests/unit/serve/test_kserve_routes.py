@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -290,21 +289,11 @@ def test_numbers_that_json_cannot_say_are_asked_for_as_bytes(place: Place, ours:
 
 def test_a_request_needs_room_before_it_waits(tmp_path: Path) -> None:
     with served(settings_of(cat_model(tmp_path), RequestLimits(queue=1))) as server:
-        host = server.app.state.server.models.host("cat")
-
-        async def hold(over: asyncio.Event) -> None:
-            with host.admission.permit():
-                await over.wait()
-
-        over = asyncio.Event()
-        holding = asyncio.run_coroutine_threadsafe(hold(over), server.loop)
-        server.wait_until(lambda: host.admission.held == 1)
-        answer = server.ask("POST", INFER, content=REQUEST.body, headers=REQUEST.headers)
-        assert answer.status_code == 429
-        assert int(answer.headers["retry-after"]) >= 1
-        assert "images wait or run" in answer.json()["error"]
-        server.loop.call_soon_threadsafe(over.set)
-        holding.result()
+        with server.image_waiting("cat"):
+            answer = server.ask("POST", INFER, content=REQUEST.body, headers=REQUEST.headers)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "images wait or run" in answer.json()["error"]
         answer = server.ask("POST", INFER, content=REQUEST.body, headers={**REQUEST.headers, "X-Request-Id": "me"})
         assert answer.status_code == 200
         assert answer.headers["x-request-id"] == "me"
@@ -314,7 +303,7 @@ def test_a_request_needs_room_before_it_waits(tmp_path: Path) -> None:
         assert 'route="/v2/models/{name}/infer",status="200"' in text
         assert 'yoloship_batch_images_count{model="cat"} 1.0' in text
         assert server.app.state.server.bodies.held_bytes == 0
-        assert host.admission.held == 0
+        assert server.app.state.server.models.host("cat").admission.held == 0
 
 
 def test_long_json_has_room_before_it_waits_to_be_read_and_none_once_its_time_is_over(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
@@ -22,21 +21,11 @@ def test_no_two_addresses_are_the_same() -> None:
 
 def test_a_full_queue_is_refused_at_once_and_counted(tmp_path: Path) -> None:
     with served(settings_of(cat_model(tmp_path), RequestLimits(queue=1))) as server:
-        host = server.app.state.server.models.host("cat")
-
-        async def hold(over: asyncio.Event) -> None:
-            with host.admission.permit():
-                await over.wait()
-
-        over = asyncio.Event()
-        holding = asyncio.run_coroutine_threadsafe(hold(over), server.loop)
-        server.wait_until(lambda: host.admission.held == 1)
-        answer = server.ask("POST", PREDICT, content=PHOTO, headers=JPEG)
-        assert answer.status_code == 429
-        assert int(answer.headers["retry-after"]) >= 1
-        assert answer.json()["error"]["type"] == "BusyError"
-        server.loop.call_soon_threadsafe(over.set)
-        holding.result()
+        with server.image_waiting("cat"):
+            answer = server.ask("POST", PREDICT, content=PHOTO, headers=JPEG)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["error"]["type"] == "BusyError"
         assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
         assert 'yoloship_rejected_total{model="cat",reason="BusyError"} 1.0' in server.ask("GET", "/metrics").text
 
