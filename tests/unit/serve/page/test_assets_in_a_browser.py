@@ -241,6 +241,8 @@ def test_two_models_stand_side_by_side_with_their_differences(page: Page, addres
     page.on("requestfinished", lambda request: events.append(f"answer {request.url.split('/')[-2]}"))
     show(page)
     page.locator("#comparison table").wait_for()
+    while len(events) < 4:  # the browser tells of an answer a moment after the page has it
+        page.wait_for_timeout(10)
     assert events == ["ask first", "answer first", "ask second", "answer second"]  # else their times say little
     first, second = rows(page, 0), rows(page, 1)
     assert [row[3] for row in first] == ["both", "only this", "only this"]
