@@ -23,12 +23,12 @@ from yoloship._util.cache import trusted_folder
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet, nvrtc_version
 from yoloship.cuda.device import Device
+from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.letterbox import (
     FRAME_DTYPE,
     Canvas,
     CanvasForm,
     FrameDescriptor,
-    PixelFormat,
     launch_letterbox,
     pack_frames,
 )
@@ -138,9 +138,9 @@ def frame_on_device(
     if pixel_format == "nv12":
         luma = bench.put(rng.integers(0, 256, (height, width), dtype=np.uint8))
         chroma = bench.put(rng.integers(0, 256, (height // 2, width), dtype=np.uint8))
-        return FrameDescriptor(luma, width, box.image_hw, *place, "nv12", chroma, width)
+        return FrameDescriptor(DevicePixels(luma, width, box.image_hw, "nv12", chroma, width), *place)
     data = bench.put(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    return FrameDescriptor(data, 3 * width, box.image_hw, *place, pixel_format)
+    return FrameDescriptor(DevicePixels(data, 3 * width, box.image_hw, pixel_format), *place)
 
 
 def letterboxes(bench: Bench, side: int, batches: tuple[int, ...], big: bool) -> None:
@@ -190,7 +190,7 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
     hw = (1080, 810)
     box = Letterbox.fixed(hw, (side, side))
     for batch in batches:
-        frame = FrameDescriptor(1, 3 * hw[1], hw, box.resized_hw, (box.top, box.left))
+        frame = FrameDescriptor(DevicePixels(1, 3 * hw[1], hw), box.resized_hw, (box.top, box.left))
         table = bench.put(pack_frames([frame] * batch, (side, side)))
         for passing in crowds:
             maps = head_maps(rng, side, batch, passing)
@@ -279,7 +279,8 @@ def zero_copy(bench: Bench, side: int, sizes: tuple[tuple[int, int], ...]) -> No
         box = Letterbox.fixed(hw, (side, side))
         pinned = bench.pinned(np.uint8, (height, width, 3))
         pinned[:] = np.random.default_rng(3).integers(0, 256, (*hw, 3), dtype=np.uint8)
-        frame = FrameDescriptor(int(pinned.ctypes.data), 3 * width, hw, box.resized_hw, (box.top, box.left))
+        pixels = DevicePixels(int(pinned.ctypes.data), 3 * width, hw)
+        frame = FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))
         table = bench.put(pack_frames([frame], (side, side)))
         canvas = Canvas(bench.empty(3 * side * side * 4), 1, (side, side))
         bench.device_time(
@@ -298,7 +299,7 @@ def end_to_end(bench: Bench, side: int, passing: int, way_in: WayIn, way_out: Wa
     staging[:] = rng.integers(0, 256, staging.shape, dtype=np.uint8)
     source = bench.empty(256 + size) if way_in == "upload" else int(staging.ctypes.data)
     place = (box.resized_hw, (box.top, box.left))
-    frame = FrameDescriptor(source + 256, 3 * hw[1], hw, *place)
+    frame = FrameDescriptor(DevicePixels(source + 256, 3 * hw[1], hw), *place)
     pack_frames([frame], (side, side), staging[: FRAME_DTYPE.itemsize].view(FRAME_DTYPE))
     maps = head_maps(rng, side, 1, passing)
     levels = tuple(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.cuda_steps import run_letterbox
+from yoloship.cuda.device_pixels import DevicePixels
 from yoloship.cuda.interop import ForeignFrame
 from yoloship.cuda.letterbox import FrameDescriptor
 from yoloship.cuda.stream import BorrowedStream
@@ -26,9 +27,8 @@ CANVAS_HW = (320, 320)
 def letterboxed(rig: Any, frame: ForeignFrame) -> tuple[npt.NDArray[Any], Letterbox]:
     box = Letterbox.fixed(frame.image_hw, CANVAS_HW)
     place = (box.resized_hw, (box.top, box.left))
-    found = run_letterbox(
-        rig, [FrameDescriptor(frame.pointer, frame.pitch_bytes, frame.image_hw, *place)], CANVAS_HW, "uint8_bgr_hwc"
-    )
+    pixels = DevicePixels(frame.pointer, frame.pitch_bytes, frame.image_hw)
+    found = run_letterbox(rig, [FrameDescriptor(pixels, *place)], CANVAS_HW, "uint8_bgr_hwc")
     return found[0], box
 
 

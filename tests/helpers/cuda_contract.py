@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from helpers.cuda_steps import (
     STRIDES,
     Rig,
     assert_same_detections,
+    bgr_of_planes,
     candidates_of,
     crowd,
     descriptor,
@@ -26,7 +26,8 @@ from helpers.cuda_steps import (
     run_letterbox,
     run_nms,
 )
-from yoloship.cuda.letterbox import CanvasForm, FrameDescriptor, PixelFormat, launch_fetch, pack_frames
+from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
+from yoloship.cuda.letterbox import CanvasForm, FrameDescriptor, launch_fetch, pack_frames
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     HeadLevel,
@@ -40,6 +41,7 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
     workspace_parts,
 )
+from yoloship.images.reading import _upright
 from yoloship.letterbox import Letterbox
 from yoloship.tasks.decode import heads_candidates, heads_to_raw, raw_candidates
 
@@ -79,15 +81,47 @@ class LetterboxContract:
             found = run_letterbox(rig, [descriptor(rig, image, box)], canvas_hw, "uint8_bgr_hwc")  # type: ignore[arg-type]
             np.testing.assert_array_equal(found[0], box.apply(image), err_msg=f"{hw} on {canvas_hw}")
 
-    def test_nv12_frames_give_the_pixels_of_opencv_exactly(self, rig: Rig) -> None:
+    @pytest.mark.parametrize("form", ["float16_rgb_chw", "uint8_bgr_hwc"])
+    def test_a_frame_stored_turned_or_mirrored_is_letterboxed_as_if_it_were_upright(
+        self, rig: Rig, form: CanvasForm
+    ) -> None:
+        rng = np.random.default_rng()
+        canvas_hw = (self.SIDE, self.SIDE * 3 // 4)
+        frames, expected = [], []
+        formats: tuple[PixelFormat, ...] = ("bgr", "rgb")
+        for orientation in range(1, 9):
+            hw = self.SIZES[orientation % len(self.SIZES)]
+            image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+            upright = _upright(image, orientation)
+            box = Letterbox.fixed(upright.shape[:2], canvas_hw)
+            frames.append(
+                descriptor(rig, image, box, formats[orientation // 2 % 2], padding=5, orientation=orientation)
+            )
+            expected.append(box.apply(upright))
+        found = run_letterbox(rig, frames, canvas_hw, form)
+        np.testing.assert_array_equal(found, in_form(np.stack(expected), form))
+
+    @pytest.mark.parametrize("pixel_format", ["nv12", "p010"])
+    def test_planes_of_any_size_colours_and_orientation_give_the_pixels_of_the_reference_exactly(
+        self, rig: Rig, pixel_format: PixelFormat
+    ) -> None:
         rng = np.random.default_rng()
         canvas_hw = (self.SIDE, self.SIDE)
         frames, expected = [], []
-        for height, width in ((2, 2), (self.SIDE // 2, self.SIDE), (self.SIDE + 38, self.SIDE // 2 + 6)):
-            planes = rng.integers(0, 256, (height * 3 // 2, width), dtype=np.uint8)
-            box = Letterbox.fixed((height, width), canvas_hw)
-            frames.append(descriptor(rig, planes, box, "nv12", padding=6))
-            expected.append(box.apply(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12).astype(np.uint8)))
+        matrices: tuple[ColourMatrix, ...] = ("bt601", "bt709", "bt2020")
+        sizes = ((2, 2), (1, 1), (self.SIDE // 2, self.SIDE), (self.SIDE + 37, self.SIDE // 2 + 5), (self.SIDE, 33))
+        for number in range(24):
+            (height, width), orientation = sizes[number % 5], 1 + number % 8
+            shape = (height + (height + 1) // 2, (width + 1) // 2 * 2)
+            planes = rng.integers(0, 256, shape, dtype=np.uint8)
+            if pixel_format == "p010":
+                planes = planes.astype(np.uint16) * 257 + rng.integers(0, 64, shape, dtype=np.uint16)
+            matrix, full_range = matrices[number % 3], number % 2 == 0
+            upright = _upright(bgr_of_planes(planes, (height, width), matrix, full_range), orientation)
+            box = Letterbox.fixed(upright.shape[:2], canvas_hw)
+            stated: dict[str, Any] = {"orientation": orientation, "matrix": matrix, "full_range": full_range}
+            frames.append(descriptor(rig, planes, box, pixel_format, padding=6, **stated))
+            expected.append(box.apply(upright))
         found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc")
         np.testing.assert_array_equal(found, np.stack(expected))
 
@@ -97,11 +131,11 @@ class LetterboxContract:
         sides = ((17, 30), (1, 1), (201, 333))
         targets = [rig.put(np.full(len(source) + 256, 7, np.uint8)) for source in sources]
         frames = [
-            FrameDescriptor(target, 3 * hw[1], hw, (8, 8), (0, 0), source=rig.put(np.pad(source, (0, 64))))
+            FrameDescriptor(DevicePixels(target, 3 * hw[1], hw), (8, 8), (0, 0), rig.put(np.pad(source, (0, 64))))
             for source, target, hw in zip(sources, targets, sides, strict=True)
         ]
         untouched = rig.put(np.full(512, 9, np.uint8))
-        frames.append(FrameDescriptor(untouched, 30, (10, 10), (8, 8), (0, 0)))
+        frames.append(FrameDescriptor(DevicePixels(untouched, 30, (10, 10)), (8, 8), (0, 0)))
         launch_fetch(rig.kernels, rig.stream, rig.put(pack_frames(frames, (8, 8))), len(frames))
         for source, target in zip(sources, targets, strict=True):
             found = rig.get(target, np.uint8, (len(source) + 256,))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, PixelFormat, launch_letterbox, pack_frames
+from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
+from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     DecodeInput,
@@ -86,21 +87,58 @@ EXP_TOLERANCE = 2e-6
 
 
 def descriptor(
-    rig: Rig, image: npt.NDArray[np.uint8], box: Letterbox, pixel_format: PixelFormat = "bgr", padding: int = 0
+    rig: Rig,
+    image: npt.NDArray[Any],
+    box: Letterbox,
+    pixel_format: PixelFormat = "bgr",
+    padding: int = 0,
+    **stated: Any,
 ) -> FrameDescriptor:
-    """Put a BGR image on the device in some format, with rubbish between its rows."""
-    height, width = box.image_hw
+    """Put an image on the device in some format, with rubbish between its rows.
+
+    Args:
+        rig: The device.
+        image: As it is stored: BGR, whatever the packed format; or luma rows with chroma rows behind them.
+        box: Where the upright image lies on the canvas.
+        pixel_format: What to make of it.
+        padding: Samples between rows.
+        stated: Further fields of `DevicePixels`.
+    """
     place = (box.resized_hw, (box.top, box.left))
-    if pixel_format == "nv12":
-        luma, chroma = image[:height], image[height:]
-        pitch = width + padding
-        addresses = [rig.put(np.pad(plane, ((0, 0), (0, padding)), constant_values=77)) for plane in (luma, chroma)]
-        return FrameDescriptor(addresses[0], pitch, (height, width), *place, "nv12", addresses[1], pitch)
+    if pixel_format in {"nv12", "p010"}:
+        height, width = (box.image_hw, box.image_hw[::-1])[stated.get("orientation", 1) >= 5]
+        luma, chroma = image[:height, :width], image[height:]
+        padded = [np.pad(plane, ((0, 0), (0, padding)), constant_values=77) for plane in (luma, chroma)]
+        (first, pitch), (second, chroma_pitch) = ((rig.put(plane), plane.strides[0]) for plane in padded)
+        pixels = DevicePixels(first, pitch, (height, width), pixel_format, second, chroma_pitch, **stated)
+        return FrameDescriptor(pixels, *place)
+    height, width = image.shape[:2]
     rows = image.reshape(height, 3 * width)
     if pixel_format == "rgb":
         rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, 3 * width)
     data = rig.put(np.pad(rows, ((0, 0), (0, padding)), constant_values=77))
-    return FrameDescriptor(data, 3 * width + padding, (height, width), *place, pixel_format)
+    pixels = DevicePixels(data, 3 * width + padding, (height, width), pixel_format, **stated)
+    return FrameDescriptor(pixels, *place)
+
+
+def bgr_of_planes(
+    planes: npt.NDArray[Any], image_hw: tuple[int, int], matrix: ColourMatrix, full_range: bool
+) -> npt.NDArray[np.uint8]:
+    """The reference of how NV12 (uint8) and P010 (uint16) become BGR; for NV12 a test compares it with libswscale."""
+    height, width = image_hw
+    is_deep = planes.dtype == np.uint16
+    eighths = (planes >> 6 << 1 if is_deep else planes.astype(np.uint16) << 3).astype(np.int64)
+    luma, pairs = eighths[:height, :width], eighths[height:]
+    u, v = (pairs[:, at::2].repeat(2, 0).repeat(2, 1)[:height, :width] - 1024 for at in (0, 1))
+    layout = DevicePixels(2, 2 * width + 2, image_hw, "p010", 2, 2 * width + 2, matrix=matrix, full_range=full_range)
+    weight, red_v, blue_u, green_u, green_v, black = layout.colours()
+    channels = [[u * blue_u], [u * green_u, v * green_v], [v * red_v]]
+    shade = (luma - black) * weight
+    if is_deep:
+        sums = [(shade + sum(parts) + (1 << 15)) >> 16 for parts in channels]
+    else:
+        sums = [(shade >> 16) + sum(part >> 16 for part in parts) for parts in channels]
+    return np.stack(sums, -1).clip(0, 255).astype(np.uint8)
 
 
 def run_letterbox(
@@ -167,7 +205,8 @@ def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression:
 def frame_table(rig: Rig, boxes: list[Letterbox]) -> int:
     """The table of the way back from the canvas, on the device."""
     frames = [
-        FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes
+        FrameDescriptor(DevicePixels(1, 3 * box.image_hw[1], box.image_hw), box.resized_hw, (box.top, box.left))
+        for box in boxes
     ]
     return rig.put(pack_frames(frames, boxes[0].input_hw))
 

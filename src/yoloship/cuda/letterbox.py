@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
+from yoloship.cuda.device_pixels import FORMATS, DevicePixels
 from yoloship.errors import InputError
 from yoloship.model import MAX_SIDE
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from yoloship.cuda.stream import Stream
 
 
-PixelFormat: TypeAlias = Literal["bgr", "rgb", "nv12"]
 CanvasForm: TypeAlias = Literal["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"]
 
 FRAME_DTYPE: Final = np.dtype(
@@ -33,7 +33,10 @@ FRAME_DTYPE: Final = np.dtype(
         ("scale_y", "<f8"),
         ("scale_x", "<f8"),
         ("pitch", "<i4"),
+        ("step", "<i4"),
         ("chroma_pitch", "<i4"),
+        ("chroma_step", "<i4"),
+        ("chroma_shift", "<i4"),
         ("height", "<i4"),
         ("width", "<i4"),
         ("resized_height", "<i4"),
@@ -41,13 +44,13 @@ FRAME_DTYPE: Final = np.dtype(
         ("top", "<i4"),
         ("left", "<i4"),
         ("format", "<i4"),
+        ("colours", "<i2", (6,)),
         ("reserved", "<i4"),
         ("source", "<u8"),
     ]
 )
 """`struct Frame` of kernels/common.cuh, byte for byte."""
 
-_FORMATS: Final[tuple[PixelFormat, ...]] = ("bgr", "rgb", "nv12")
 _SUFFIXES: Final[tuple[tuple[CanvasForm, str, int], ...]] = (
     ("float32_rgb_chw", "f32", 4),
     ("float16_rgb_chw", "f16", 2),
@@ -64,58 +67,35 @@ class FrameDescriptor:
     """One image in memory that the device can read, and its place on the model's canvas.
 
     Attributes:
-        data: Address of its first pixel; for NV12, of the luma plane.
-        pitch_bytes: Distance from one row to the next.
-        image_hw: (height, width) in pixels.
-        resized_hw: (height, width) of the scaled image in model pixels, computed by `yoloship.letterbox`.
+        pixels: Where it lies.
+        resized_hw: (height, width) of the scaled upright image in model pixels, computed by `yoloship.letterbox`.
         top_left: (top, left) padding in model pixels.
-        pixel_format: `bgr` or `rgb` has 3 packed bytes for each pixel. `nv12` has a luma plane, and a chroma plane of
-            half the size.
-        chroma: Address of the chroma plane of NV12; 0 for other formats.
-        chroma_pitch_bytes: Distance from one row of the chroma plane to the next.
-        source: Address in pinned memory from which `launch_fetch` copies packed pixels to `data`. Both are multiples
-            of 16. 0 if the pixels are at `data` already.
+        source: Address in pinned memory from which `launch_fetch` copies packed upright pixels to where they lie. Both
+            are multiples of 16. 0 if the pixels are there already.
 
     Raises:
         InputError: a value is outside its range, or contradicts another.
     """
 
-    data: int
-    pitch_bytes: int
-    image_hw: tuple[int, int]
+    pixels: DevicePixels
     resized_hw: tuple[int, int]
     top_left: tuple[int, int]
-    pixel_format: PixelFormat = "bgr"
-    chroma: int = 0
-    chroma_pitch_bytes: int = 0
     source: int = 0
 
     def __post_init__(self) -> None:
-        if self.pixel_format not in _FORMATS:
-            raise _refused("frame", "pixel_format", "bgr, rgb or nv12", self.pixel_format)
-        for name in ("image_hw", "resized_hw"):
-            sides = getattr(self, name)
-            if len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
-                raise _refused("frame", name, f"two sides from 1 to {MAX_SIDE}", sides)
+        if len(self.resized_hw) != 2 or not all(1 <= side <= MAX_SIDE for side in self.resized_hw):
+            raise _refused("frame", "resized_hw", f"two sides from 1 to {MAX_SIDE}", self.resized_hw)
         if len(self.top_left) != 2 or not all(0 <= side <= MAX_SIDE for side in self.top_left):
             raise _refused("frame", "top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
-        height, width = self.image_hw
-        is_nv12 = self.pixel_format == "nv12"
-        row_bytes = width if is_nv12 else 3 * width
-        if not row_bytes <= self.pitch_bytes < 2**31:
-            raise _refused("frame", "pitch_bytes", f"{row_bytes} or more", self.pitch_bytes)
-        if not 0 < self.data < 2**64:
-            raise _refused("frame", "data", "an address", self.data)
-        if is_nv12 and (height % 2 or width % 2):
-            raise _refused("frame", "image_hw", "even sides for NV12", self.image_hw)
-        if is_nv12 and not (0 < self.chroma < 2**64 and width <= self.chroma_pitch_bytes < 2**31):
+        if not self.source:
+            return
+        pixels = self.pixels
+        is_packed = not pixels.is_planar and pixels.orientation == 1
+        if not is_packed or self.source % 16 or pixels.pointer % 16 or not 0 < self.source < 2**64:
             raise _refused(
-                "frame", "chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes)
-            )
-        if not is_nv12 and (self.chroma or self.chroma_pitch_bytes):
-            raise _refused("frame", "chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
-        if self.source and (is_nv12 or self.source % 16 or self.data % 16 or not 0 < self.source < 2**64):
-            raise _refused("frame", "source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
+                "frame", "source", "an address for packed upright pixels, a multiple of 16 like theirs",
+                (self.source, pixels),
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +160,19 @@ def pack_frames(
     if table.dtype != FRAME_DTYPE or table.shape != (len(frames),):
         raise _refused("frame", "out", f"{len(frames)} × FRAME_DTYPE", f"{table.dtype}{table.shape}")
     for number, frame in enumerate(frames):
-        (height, width), (rows, columns), (top, left) = frame.image_hw, frame.resized_hw, frame.top_left
+        pixels, (rows, columns), (top, left) = frame.pixels, frame.resized_hw, frame.top_left
         if top + rows > canvas_hw[0] or left + columns > canvas_hw[1]:
             raise _refused(
                 "frame", f"frames[{number}]", f"within the canvas {canvas_hw}", (frame.resized_hw, frame.top_left)
             )
+        (height, width), steps = pixels.upright_hw, pixels.steps()
         # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and every bit must match.
         table[number] = (
-            frame.data, frame.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
-            frame.pitch_bytes, frame.chroma_pitch_bytes, height, width, rows, columns, top, left,
-            _FORMATS.index(frame.pixel_format), 0, frame.source,
+            steps.data, steps.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
+            steps.row_bytes, steps.pixel_bytes,
+            steps.chroma_row_bytes, steps.chroma_pixel_bytes, steps.chroma_shift,
+            height, width, rows, columns, top, left,
+            FORMATS.index(pixels.pixel_format), pixels.colours(), 0, frame.source,
         )  # fmt: skip
     return table
 

@@ -35,7 +35,7 @@ def test_every_entry_point_of_the_sources_is_in_the_catalogue() -> None:
 
 
 def test_tables_have_the_layout_that_the_kernels_assert() -> None:
-    assert (FRAME_DTYPE.itemsize, LEVEL_DTYPE.itemsize) == (80, 96)
+    assert (FRAME_DTYPE.itemsize, LEVEL_DTYPE.itemsize) == (104, 96)
     assert (FREE_LEVEL_DTYPE.itemsize, EXTRA_LEVEL_DTYPE.itemsize, WINDOW_BYTES) == (88, 48, 40)
 
 

@@ -10,14 +10,30 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+// How YUV becomes RGB: see `bgr_of` in letterbox.cu. In 1/8192, but for the offset.
+struct Colours {
+    short luma;
+    short red_v;
+    short blue_u;
+    short green_u;
+    short green_v;
+    short luma_offset;  // of black, in 1/8 of an 8-bit step
+};
+
 // One source image and its place on the model's canvas. Mirrors FRAME_DTYPE in letterbox.py, byte for byte.
+//
+// Rows, pixels, height and width are those of the upright image. If it is stored turned or mirrored, `data` is where its
+// first pixel lies, and the steps from there may be negative.
 struct Frame {
-    const u8* data;      // packed pixels, or the luma plane of NV12
-    const u8* chroma;    // the interleaved chroma plane of NV12, otherwise null
+    const u8* data;      // packed pixels, or the luma plane of NV12 and P010
+    const u8* chroma;    // the interleaved chroma plane of NV12 and P010, otherwise null
     double scale_y;      // source pixels for one resized pixel: 1 / (resized / source), in this order of divisions
     double scale_x;
     int pitch;           // bytes from one row to the next
-    int chroma_pitch;
+    int step;            // bytes from one pixel to the next in a row
+    int chroma_pitch;    // the same for the chroma plane, in its own pixels
+    int chroma_step;
+    int chroma_shift;    // 1: y is odd where a chroma row begins; 2: x is; 3: both
     int height;          // of the source, in pixels
     int width;
     int resized_height;  // of the scaled image, in model pixels
@@ -25,12 +41,13 @@ struct Frame {
     int top;             // padding before it, in model pixels
     int left;
     int format;          // FORMAT_*
+    Colours colours;     // of NV12 and P010
     int reserved;
     const u8* source;    // pixels in pinned host memory, which fetch.cu copies to `data` first; otherwise null
 };
-static_assert(sizeof(Frame) == 80, "Frame and FRAME_DTYPE have drifted apart");
+static_assert(sizeof(Frame) == 104, "Frame and FRAME_DTYPE have drifted apart");
 
-enum { FORMAT_BGR = 0, FORMAT_RGB = 1, FORMAT_NV12 = 2 };
+enum { FORMAT_BGR = 0, FORMAT_RGB = 1, FORMAT_NV12 = 2, FORMAT_P010 = 3 };
 
 #ifdef __CUDACC__
 struct half_bits { u16 bits; };

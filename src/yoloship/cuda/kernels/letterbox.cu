@@ -12,7 +12,8 @@
 //     ( ((u·(A >> 4)) >> 16) + ((v·(B >> 4)) >> 16) + 2 ) >> 2.
 //
 // This is what cv2.resize(uint8, INTER_LINEAR) computes, bit for bit (measured against OpenCV 4.14 and 5.0 over
-// thousands of sizes), so the GPU and the CPU pipeline feed a model the same numbers.
+// thousands of sizes), so the GPU and the CPU pipeline feed a model the same numbers. A frame that is stored turned or
+// mirrored is scaled as if it had been made upright first.
 
 #include "common.cuh"
 
@@ -38,40 +39,72 @@ __device__ __forceinline__ Tap tap_at(int position, double scale, int extent, bo
 
 __device__ __forceinline__ int saturate(int value) { return clamp(value, 0, 255); }
 
-// ITU-R BT.601, limited range, in 20-bit fixed point as in cv2.COLOR_YUV2BGR_NV12 (measured: identical):
-// 1.164·(Y − 16) + {2.018·U, −0.391·U − 0.813·V, 1.596·V}.
-__device__ __forceinline__ Pixel from_nv12(int luma, int u, int v)
+// The pixel of a luma sample and a pair of chroma samples, all of them in 1/8 of an 8-bit step.
+//
+// 8-bit samples: exactly what libswscale's vector code for x86 makes of yuv420p (measured: identical), where each product
+// loses its fraction. Samples of more bits go another way there, which rounds; so does this.
+template <bool exact_fraction>
+__device__ __forceinline__ Pixel bgr_of(int luma, int u, int v, const Colours& colours)
 {
-    const int base = (luma > 16 ? luma - 16 : 0) * 1220542 + (1 << 19);
-    u -= 128;
-    v -= 128;
+    const int y = (luma - colours.luma_offset) * colours.luma;
+    u -= 1024;
+    v -= 1024;
     Pixel pixel;
-    pixel.blue = saturate((base + 2116026 * u) >> 20);
-    pixel.green = saturate((base - 409993 * u - 852492 * v) >> 20);
-    pixel.red = saturate((base + 1673527 * v) >> 20);
-    return pixel;
-}
-
-// Not inlined, because there would be a copy for each pixel that a thread reads, and packed frames do not need it.
-__device__ __noinline__ Pixel nv12_at(const u8* luma, const u8* chroma, int pitch, int chroma_pitch, int y, int x)
-{
-    const u8* pair = chroma + (size_t)(y >> 1) * chroma_pitch + (x & ~1);
-    return from_nv12(luma[(size_t)y * pitch + x], pair[0], pair[1]);
-}
-
-__device__ __forceinline__ Pixel pixel_at(const Frame& frame, int y, int x)
-{
-    if (frame.format == FORMAT_NV12) {
-        return nv12_at(frame.data, frame.chroma, frame.pitch, frame.chroma_pitch, y, x);
+    if (exact_fraction) {
+        const int half = 1 << 15;
+        pixel.blue = saturate((y + u * colours.blue_u + half) >> 16);
+        pixel.green = saturate((y + u * colours.green_u + v * colours.green_v + half) >> 16);
+        pixel.red = saturate((y + v * colours.red_v + half) >> 16);
+    } else {
+        pixel.blue = saturate((y >> 16) + ((u * colours.blue_u) >> 16));
+        pixel.green = saturate((y >> 16) + ((u * colours.green_u) >> 16) + ((v * colours.green_v) >> 16));
+        pixel.red = saturate((y >> 16) + ((v * colours.red_v) >> 16));
     }
-    const u8* packed = frame.data + (size_t)y * frame.pitch + 3 * (size_t)x;
-    const bool is_rgb = frame.format == FORMAT_RGB;
-    Pixel pixel;
-    pixel.blue = is_rgb ? packed[2] : packed[0];
-    pixel.green = packed[1];
-    pixel.red = is_rgb ? packed[0] : packed[2];
     return pixel;
 }
+
+// Readers give the pixel at a row and a column of the upright image.
+
+struct PackedReader {
+    const u8* data;
+    long long pitch;
+    int step;
+
+    __device__ __forceinline__ PackedReader(const Frame& frame) : data(frame.data), pitch(frame.pitch), step(frame.step) {}
+
+    // Blue and red are still swapped if the frame is RGB.
+    __device__ __forceinline__ Pixel at(int y, int x) const
+    {
+        const u8* packed = data + y * pitch + x * step;
+        Pixel pixel;
+        pixel.blue = packed[0];
+        pixel.green = packed[1];
+        pixel.red = packed[2];
+        return pixel;
+    }
+};
+
+// NV12, or P010 if a sample is a u16 whose upper 10 bits count. Each chroma sample serves four pixels.
+template <typename Sample>
+struct PlanesReader {
+    const Frame& frame;
+
+    __device__ __forceinline__ PlanesReader(const Frame& read) : frame(read) {}
+
+    static __device__ __forceinline__ int eighths(u8 sample) { return sample << 3; }
+    static __device__ __forceinline__ int eighths(u16 sample) { return sample >> 6 << 1; }
+
+    __device__ __forceinline__ Pixel at(int y, int x) const
+    {
+        const u8* luma = frame.data + y * (long long)frame.pitch + x * frame.step;
+        const int row = (y + (frame.chroma_shift & 1)) >> 1;
+        const int column = (x + (frame.chroma_shift >> 1)) >> 1;
+        const u8* chroma = frame.chroma + row * (long long)frame.chroma_pitch + column * (long long)frame.chroma_step;
+        const Sample* pair = reinterpret_cast<const Sample*>(chroma);
+        const int value = eighths(*reinterpret_cast<const Sample*>(luma));
+        return bgr_of<sizeof(Sample) == 2>(value, eighths(pair[0]), eighths(pair[1]), frame.colours);
+    }
+};
 
 __device__ __forceinline__ int blend(int a, int b, int c, int d, const Tap& down, const Tap& across)
 {
@@ -80,12 +113,13 @@ __device__ __forceinline__ int blend(int a, int b, int c, int d, const Tap& down
     return (((down.first_weight * (upper >> 4)) >> 16) + ((down.second_weight * (lower >> 4)) >> 16) + 2) >> 2;
 }
 
-__device__ __forceinline__ Pixel bilinear(const Frame& frame, const Tap& down, const Tap& across)
+template <typename Reader>
+__device__ __forceinline__ Pixel bilinear(const Reader& reader, const Tap& down, const Tap& across)
 {
-    const Pixel a = pixel_at(frame, down.first, across.first);
-    const Pixel b = pixel_at(frame, down.first, across.second);
-    const Pixel c = pixel_at(frame, down.second, across.first);
-    const Pixel d = pixel_at(frame, down.second, across.second);
+    const Pixel a = reader.at(down.first, across.first);
+    const Pixel b = reader.at(down.first, across.second);
+    const Pixel c = reader.at(down.second, across.first);
+    const Pixel d = reader.at(down.second, across.second);
     Pixel pixel;
     pixel.blue = blend(a.blue, b.blue, c.blue, d.blue, down, across);
     pixel.green = blend(a.green, b.green, c.green, d.green, down, across);
@@ -123,13 +157,11 @@ __device__ __forceinline__ void put(u8* out, int image, int y, int x, int height
 // A block has 32 × 8 threads. Each thread has one column and ROWS rows, 8 apart, and computes the horizontal tap once.
 enum { ROWS = 4 };
 
-template <typename Out>
-__device__ __forceinline__ void letterbox(const Frame* frames, Out* out, int height, int width, int padding)
+template <typename Reader, typename Out>
+__device__ __forceinline__ void letterbox_rows(const Frame& frame, Out* out, int height, int width, int padding)
 {
-    const int image = blockIdx.z;
+    const Reader reader(frame);
     const int x = blockIdx.x * 32 + threadIdx.x;
-    if (x >= width) return;
-    const Frame frame = frames[image];
     const Pixel grey = {padding, padding, padding};
     const int column = x - frame.left;
     const bool inside_x = column >= 0 && column < frame.resized_width;
@@ -141,9 +173,28 @@ __device__ __forceinline__ void letterbox(const Frame* frames, Out* out, int hei
         const int row = y - frame.top;
         Pixel pixel = grey;
         if (inside_x && row >= 0 && row < frame.resized_height) {
-            pixel = bilinear(frame, tap_at(row, frame.scale_y, frame.height, false), across);
+            pixel = bilinear(reader, tap_at(row, frame.scale_y, frame.height, false), across);
+            if (frame.format == FORMAT_RGB) {
+                const int red = pixel.blue;
+                pixel.blue = pixel.red;
+                pixel.red = red;
+            }
         }
-        put(out, image, y, x, height, width, pixel);
+        put(out, blockIdx.z, y, x, height, width, pixel);
+    }
+}
+
+template <typename Out>
+__device__ __forceinline__ void letterbox(const Frame* frames, Out* out, int height, int width, int padding)
+{
+    if (blockIdx.x * 32 + threadIdx.x >= width) return;
+    const Frame frame = frames[blockIdx.z];
+    if (frame.format == FORMAT_NV12) {
+        letterbox_rows<PlanesReader<u8>>(frame, out, height, width, padding);
+    } else if (frame.format == FORMAT_P010) {
+        letterbox_rows<PlanesReader<u16>>(frame, out, height, width, padding);
+    } else {
+        letterbox_rows<PackedReader>(frame, out, height, width, padding);
     }
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 from yoloship._util.cores import usable_cores
 from yoloship.cuda.buffers import PinnedBuffer, PinnedMemory
 from yoloship.cuda.device import OUT_OF_MEMORY
+from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
@@ -102,7 +103,7 @@ class CudaPipeline(Pipeline):
         """Read an image, and settle where it lies on the canvas and how it gets to the GPU.
 
         Args:
-            image: As `Detector.__call__` takes it.
+            image: As `Detector.__call__` takes it, or a `DeviceImage`.
             channels: The order of its colours if it is an array.
 
         Raises:
@@ -111,6 +112,8 @@ class CudaPipeline(Pipeline):
         """
         pixels: Any = image
         if not is_plain(pixels):
+            if isinstance(pixels, DeviceImage):
+                return Frame(pixels, self._transfer(pixels.pixels.upright_hw).letterbox, "resident")
             if is_on_device(pixels):
                 hw = device_hw(pixels)
                 return Frame(
@@ -170,14 +173,14 @@ class CudaPipeline(Pipeline):
 
         def is_read(source: object) -> bool:
             source = unframed(source)
-            return is_on_device(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
+            return _is_resident(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
 
         def read(source: object, reserve: Reserve) -> Any:
-            return source if is_on_device(source) else steps.read(source, reserve)
+            return source if _is_resident(source) else steps.read(source, reserve)
 
         def submit(image: object) -> Future[Result]:
             image = unframed(image)
-            return steps.submit(image, steps.channels if is_on_device(image) else "bgr")
+            return steps.submit(image, steps.channels if _is_resident(image) else "bgr")
 
         return in_batches(
             sources,
@@ -212,9 +215,11 @@ class CudaPipeline(Pipeline):
             yield slot.network(self._batch(batch), self.model.input_hw)
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
-        """Let another thread read what this one has queued for it on the device."""
+        """Let another thread read what this one has queued for it on the device; a `DeviceImage` becomes its own."""
         if not isinstance(image, Frame) or image.mode != "resident":
             return image
+        if isinstance(image.pixels, DeviceImage):
+            return replace(image)  # another object, which says that it is to be released
         return replace(image, pixels=HandedFrame(image.pixels, self._intake))
 
     def check_process(self) -> None:
@@ -271,6 +276,11 @@ class CudaPipeline(Pipeline):
     def _batch(self, images: int) -> int:
         """The batch of the run for so many images."""
         return self.model.info.batch or max(images, self._smallest)
+
+
+def _is_resident(image: object) -> bool:
+    """Whether an image lies in device memory."""
+    return isinstance(image, DeviceImage) or is_on_device(image)
 
 
 def _frames(images: Sequence[PlacedImage]) -> Sequence[Frame]:

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
+from yoloship.cuda.device_image import DeviceImage
+from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
-from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
+from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, pack_frames
 from yoloship.detect.pipeline import PlacedImage
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.stream import StreamCalls
+    from yoloship.cuda.stream import Event, StreamCalls
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -53,7 +55,7 @@ class Frame(PlacedImage):
 
     Attributes:
         pixels: (height, width, 3) uint8, C-contiguous, read only; for `resident` an array of another
-            library, or a `HandedFrame` of one.
+            library, a `HandedFrame` of one, or a `DeviceImage`.
         letterbox: Where it lies on the canvas.
         mode: How its pixels get to the device; see the table in `transfer`.
         address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
@@ -67,8 +69,8 @@ class Frame(PlacedImage):
     channels: ChannelOrder = "bgr"
 
     def release(self) -> None:
-        """Let go of an array of another library that was handed to another thread."""
-        if isinstance(self.pixels, HandedFrame):
+        """Let go of what was handed to another thread: an array of another library, or an image of a decoder."""
+        if isinstance(self.pixels, HandedFrame | DeviceImage):
             self.pixels.close()
 
 
@@ -88,11 +90,9 @@ class _Place(NamedTuple):
     """Where a frame's pixels are when the letterbox reads them. Equal places need no new table."""
 
     letterbox: Letterbox
-    data: int
-    pitch_bytes: int
     mode: TransferMode
-    staged_hw: tuple[int, int]
     channels: ChannelOrder
+    pixels: DevicePixels
     source: int = 0
 
 
@@ -180,31 +180,57 @@ class Staging:
         """Begin to transfer frames."""
         places = []
         offset = self._first_frame
+        waited: Event | None = None
         for frame in frames:
-            letterbox, mode, channels = frame.letterbox, frame.mode, frame.channels
+            mode = frame.mode
             if mode == "resident":
-                foreign = self._foreign_frame(frame.pixels)
-                places.append(
-                    _Place(letterbox, foreign.pointer, foreign.pitch_bytes, mode, letterbox.image_hw, channels)
-                )
+                pixels = frame.pixels
+                if isinstance(pixels, DeviceImage):
+                    if pixels.ready is not waited:  # images that were decoded together share it
+                        pixels.wait_on(self._calls.stream)
+                        waited = pixels.ready
+                    places.append(_Place(frame.letterbox, mode, frame.channels, pixels.pixels))
+                else:
+                    foreign = self._foreign_frame(pixels)
+                    places.append(self._packed(len(places), frame, foreign.pointer, foreign.pitch_bytes))
                 continue
             height, width = _staged_hw(frame)
             pitch = 3 * width
             if mode == "mapped":
-                places.append(_Place(letterbox, frame.address, pitch, mode, letterbox.image_hw, channels))
+                places.append(self._packed(len(places), frame, frame.address, pitch))
                 continue
-            target = self._device + offset
+            target, source = self._device + offset, 0
             if mode == "pinned":
                 self._calls.upload(target, frame.address, height * pitch)
-                places.append(_Place(letterbox, target, pitch, mode, letterbox.image_hw, channels))
             else:
                 self._fill(frame, offset, height, width)
                 if not is_alone:
                     self._calls.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone and not self._is_shared else 0
-                places.append(_Place(letterbox, target, pitch, mode, (height, width), channels, source))
+            places.append(self._packed(len(places), frame, target, pitch, source))
             offset += _rounded(height * pitch)
         return places
+
+    def _packed(self, number: int, frame: Frame, pointer: int, pitch_bytes: int, source: int = 0) -> _Place:
+        """The place of packed pixels: that of the last batch, if it was the same there."""
+        last = self._sent[1]
+        if number < len(last):
+            place = last[number]
+            pixels = place.pixels
+            is_same = place.letterbox is frame.letterbox and place.mode == frame.mode
+            if (
+                is_same
+                and place.channels == frame.channels
+                and (pixels.pointer, pixels.pitch_bytes, place.source) == (pointer, pitch_bytes, source)
+                and not pixels.is_planar
+                and pixels.orientation == 1
+            ):
+                return place
+        pixel_format: PixelFormat = frame.channels
+        if frame.mode == "copied":  # which swaps red and blue
+            pixel_format = "rgb" if frame.channels == "bgr" else "bgr"
+        pixels = DevicePixels(pointer, pitch_bytes, _staged_hw(frame), pixel_format)
+        return _Place(frame.letterbox, frame.mode, frame.channels, pixels, source)
 
     def _foreign_frame(self, pixels: Any) -> ForeignFrame:
         stream = self._calls.stream
@@ -227,9 +253,9 @@ class Staging:
     def _send_again(self, frame: Frame) -> None:
         """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
         place = self._sent[1][0]
-        height, width = place.staged_hw
+        height, width = place.pixels.stored_hw
         if frame.mode == "pinned":
-            self._calls.upload(place.data, frame.address, height * place.pitch_bytes)
+            self._calls.upload(place.pixels.pointer, frame.address, height * place.pixels.pitch_bytes)
         else:
             with self._cores:
                 self._fill(frame, self._first_frame, height, width)
@@ -313,21 +339,11 @@ def _rounded(size_bytes: int) -> int:
 def _as_read(place: _Place) -> FrameDescriptor:
     """What the letterbox does with the pixels."""
     box = place.letterbox
-    pixel_format: PixelFormat = place.channels
-    if place.mode == "copied":  # which swaps red and blue
-        pixel_format = "rgb" if place.channels == "bgr" else "bgr"
-    return FrameDescriptor(
-        place.data,
-        place.pitch_bytes,
-        place.staged_hw,
-        box.resized_hw,
-        (box.top, box.left),
-        pixel_format,
-        source=place.source,
-    )
+    return FrameDescriptor(place.pixels, box.resized_hw, (box.top, box.left), place.source)
 
 
 def _as_found(place: _Place) -> FrameDescriptor:
     """The way back from the canvas to the source; no pixel is read by this one."""
     box = place.letterbox
-    return FrameDescriptor(place.data, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left))
+    pixels = DevicePixels(place.pixels.pointer, 3 * box.image_hw[1], box.image_hw)
+    return FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))

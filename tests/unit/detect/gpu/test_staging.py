@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from yoloship.cuda.device_pixels import DevicePixels
 from yoloship.detect.gpu.staging import Frame, _as_found, _as_read, _Place, _staged_bytes, _staged_hw
 from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
@@ -40,20 +41,9 @@ def test_of_a_frame_of_which_some_rows_are_copied_only_those_take_room() -> None
     assert height == 1080 // pick.step * pick.count < 1080
 
 
-@pytest.mark.parametrize(
-    ("mode", "channels", "expected"),
-    [("copied", "bgr", "rgb"), ("copied", "rgb", "bgr"), ("pinned", "bgr", "bgr"), ("mapped", "rgb", "rgb")],
-)
-def test_copying_swaps_red_and_blue_and_nothing_else_does(mode: Any, channels: Any, expected: str) -> None:
-    descriptor = _as_read(_Place(BOX, 4096, 360, mode, (50, 120), channels))
-    assert descriptor.pixel_format == expected
-    assert (descriptor.image_hw, descriptor.resized_hw, descriptor.top_left) == (
-        (50, 120),
-        BOX.resized_hw,
-        (BOX.top, BOX.left),
-    )
-
-
 def test_the_way_back_is_that_of_the_whole_image_whatever_was_sent() -> None:
-    descriptor = _as_found(_Place(BOX, 4096, 99, "resized", BOX.resized_hw, "bgr"))
-    assert descriptor.image_hw == (50, 120)
+    sent = DevicePixels(4096, 3 * BOX.resized_hw[1], BOX.resized_hw)
+    descriptor = _as_found(_Place(BOX, "resized", "bgr", sent))
+    assert descriptor.pixels.upright_hw == (50, 120)
+    assert (descriptor.resized_hw, descriptor.top_left) == (BOX.resized_hw, (BOX.top, BOX.left))
+    assert _as_read(_Place(BOX, "resized", "bgr", sent)).pixels is sent

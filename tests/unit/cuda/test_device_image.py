@@ -1,0 +1,24 @@
+"""Without a GPU: the tests of tests/gpu/test_device_image.py, on a stand-in for the driver that runs our kernels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.cuda_emulator import with_stand_in_driver
+
+ROOT = Path(__file__).resolve().parents[3]
+
+pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
+
+
+def test_images_of_decoders_reach_the_host_and_detectors(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_device_image.py")
+    done = subprocess.run(
+        command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "6 passed" in done.stdout
