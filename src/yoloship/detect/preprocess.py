@@ -13,7 +13,7 @@ from yoloship.errors import InputError
 from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -29,8 +29,13 @@ FILE_CHANNELS: Final = frozenset({1, 3})
 
 
 def as_image(
-    source: object, reserve: Reserve | None = None, *, count: int = 3, channels: ChannelOrder = "bgr"
-) -> npt.NDArray[np.uint8]:
+    source: object,
+    reserve: Reserve | None = None,
+    *,
+    count: int = 3,
+    channels: ChannelOrder = "bgr",
+    read: Callable[..., Any] | None = None,
+) -> Any:
     """Read anything that a caller may give as an image.
 
     Args:
@@ -39,9 +44,11 @@ def as_image(
         reserve: Called before a file is decoded, with the bytes that decoding needs. It may wait, or raise.
         count: Channels that the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
         channels: The order of an array's colours; files and other libraries' images state their own.
+        read: Used for files in place of `read_image`: `open_image` leaves them encoded.
 
     Returns:
-        (height, width, `count`) uint8, C-contiguous; (height, width, 3) BGR for 3, and for 1 also.
+        (height, width, `count`) uint8, C-contiguous; (height, width, 3) BGR for 3, and for 1 also. For a file, what
+        `read` gives.
 
     Raises:
         ImageError: it cannot be read, or is not an image.
@@ -68,7 +75,7 @@ def as_image(
         return images.as_channels(source, count, channels=channels)
     if count not in FILE_CHANNELS:
         raise no_files(count, "image bytes" if isinstance(source, bytes) else str(source))
-    return images.read_image(source, reserve=reserve)
+    return (read or images.read_image)(source, reserve=reserve)
 
 
 def unframed(source: object) -> object:

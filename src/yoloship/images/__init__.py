@@ -11,14 +11,16 @@ Other images are converted in the same way as by the training code's own loader,
 
 from __future__ import annotations
 
-from yoloship.images.normalise import ChannelOrder, as_bgr, as_channels, checked_order, stated_order
+from yoloship.images.normalise import ChannelOrder, DecodeChoice, as_bgr, as_channels, checked_order, stated_order
 from yoloship.images.reading import (
     DEFAULT_LIMITS,
     HEIC_HINT,
+    ImageFile,
     ImageHeader,
     ImageLimits,
     bytes_of_file,
     image_size,
+    open_image,
     read_header,
     read_image,
 )
@@ -27,6 +29,8 @@ __all__ = [
     "DEFAULT_LIMITS",
     "HEIC_HINT",
     "ChannelOrder",
+    "DecodeChoice",
+    "ImageFile",
     "ImageHeader",
     "ImageLimits",
     "as_bgr",
@@ -34,6 +38,7 @@ __all__ = [
     "bytes_of_file",
     "checked_order",
     "image_size",
+    "open_image",
     "read_header",
     "read_image",
     "stated_order",

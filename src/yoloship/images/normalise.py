@@ -13,6 +13,10 @@ ChannelOrder: TypeAlias = Literal["bgr", "rgb"]
 """``bgr``: blue, green, red, as OpenCV reads files. ``rgb``: red, green, blue, as most video decoders, PIL and
 torchvision give frames."""
 
+DecodeChoice: TypeAlias = Literal["auto", "gpu", "cpu"]
+"""Who decodes image files and videos: ``gpu`` or ``cpu`` alone, or ``auto``, which takes the GPU for what it can decode
+there."""
+
 EXPECTED: Final = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
 _SAMPLE_FORMATS: Final = {"I_RGB": "rgb", "I_RGBA": "rgb", "I_BGR": "bgr", "I_Y": "rgb", "I_YA": "rgb"}
 """Sample formats of nvImageCodec: interleaved samples with a known order. For grey images the order does not matter."""

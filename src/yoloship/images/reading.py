@@ -288,8 +288,23 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file that may be decoded.
+
+    Attributes:
+        data: All of it.
+        header: What it says, which is within the limits.
+        subject: Its name for messages.
+    """
+
+    data: bytes
+    header: ImageHeader
+    subject: str
+
+
 def read_image(
-    source: Path | str | bytes,
+    source: Path | str | bytes | ImageFile,
     *,
     limits: ImageLimits = DEFAULT_LIMITS,
     reserve: Callable[[int], None] | None = None,
@@ -297,7 +312,7 @@ def read_image(
     """Read one image.
 
     Args:
-        source: A path, of a file or of a pipe such as ``/dev/stdin``; or the bytes of a file.
+        source: A path, of a file or of a pipe such as ``/dev/stdin``; the bytes of a file; or what `open_image` gives.
         limits: What the image may cost.
         reserve: Called with the bytes that the file takes, before it is read, and with a bound for those that its
             decoding takes, before it is decoded; with 0 while a pipe is silent. It may wait, or raise.
@@ -311,15 +326,11 @@ def read_image(
         InputError: it is neither a name nor bytes.
         DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
-    if reserve is not None and not isinstance(source, bytes):
-        size_bytes = 0
-        with suppress(OSError, ValueError):  # reading it says what is wrong
-            size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
-        reserve(min(size_bytes, limits.max_file_bytes))
-    data, header, subject = _checked(source, limits, reserve)
+    file = source if isinstance(source, ImageFile) else ImageFile(*_checked(source, limits, reserve))
+    header, subject = file.header, file.subject
     if reserve is not None:
         reserve(header.work_bytes)
-    image = _DECODERS.get(header.format, _by_opencv)(data, subject)
+    image = _DECODERS.get(header.format, _by_opencv)(file.data, subject)
     turned = header.format in _TURNED_BY_THEIR_DECODER
     height, width = header.upright_hw if turned else (header.height, header.width)
     if image.shape != (height, width, 3):
@@ -330,6 +341,25 @@ def read_image(
             got="×".join(str(extent) for extent in image.shape[1::-1]),
         )
     return image if turned or header.orientation == UPRIGHT else _upright(image, header.orientation)
+
+
+def open_image(
+    source: Path | str | bytes,
+    *,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    reserve: Callable[[int], None] | None = None,
+) -> ImageFile:
+    """Do the first half of `read_image`: read a file, and check its header.
+
+    Args:
+        source: As for `read_image`.
+        limits: What the image may cost.
+        reserve: Called with the bytes that the file takes, before it is read; with 0 while a pipe is silent.
+
+    Raises:
+        YoloshipError: what `read_image` raises of a file that is not damaged behind its header.
+    """
+    return ImageFile(*_checked(source, limits, reserve))
 
 
 def _upright(image: Image, orientation: int) -> Image:
@@ -393,6 +423,11 @@ def _checked(
     source: Path | str | bytes, limits: ImageLimits, reserve: Callable[[int], None] | None = None
 ) -> tuple[bytes, ImageHeader, str]:
     """The bytes of an image, its header, which is within the limits and has no problem, and its name for messages."""
+    if reserve is not None and not isinstance(source, bytes):
+        size_bytes = 0
+        with suppress(OSError, ValueError):  # reading it says what is wrong
+            size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
+        reserve(min(size_bytes, limits.max_file_bytes))
     data, subject = source if isinstance(source, bytes) else b"", "image bytes"
     if not isinstance(source, str | bytes | os.PathLike):
         raise InputError(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from helpers.images import chunk, smooth
 from yoloship.errors import ImageError, InputError
-from yoloship.images import ImageLimits, read_image
+from yoloship.images import ImageLimits, open_image, read_image
 from yoloship.images.reading import bytes_of_file
 
 Pixels = npt.NDArray[np.uint8]
@@ -302,3 +302,20 @@ def test_an_open_file_that_gives_a_part_at_a_time_is_read_to_its_end(tmp_path: P
     (tmp_path / "x.bin").write_bytes(b"\xff\xd8")
     with (tmp_path / "x.bin").open(encoding="utf-8") as text, pytest.raises(ImageError, match="open it with 'rb'"):
         bytes_of_file(text)
+
+
+def test_opening_and_decoding_a_file_are_two_steps_with_the_result_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(".jpg", smooth(48, 64)))
+    reserved: list[int] = []
+    file = open_image(path, reserve=reserved.append)
+    assert (file.subject, file.header.upright_hw, reserved) == (str(path), (48, 64), [len(file.data)])
+    np.testing.assert_array_equal(read_image(file, reserve=reserved.append), read_image(path))
+    assert reserved[1:] == [file.header.work_bytes]
+
+
+def test_a_damaged_file_is_opened_and_then_refused_by_its_name() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = open_image(encoded(".jpg", noise)[:-400] + b"\xff\xd9")
+    with pytest.raises(ImageError, match=r"^image bytes: JPEG is damaged"):
+        read_image(file)
