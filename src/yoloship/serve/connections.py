@@ -97,6 +97,11 @@ class Connection(HttpToolsProtocol):
         self._is_in_request = False
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """The answer is whole: it goes out now, not in the loop's next turn, which other threads may delay."""
+        self._joined.flush()
+        super().on_response_complete()
+
     def _is_between(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
@@ -130,22 +135,23 @@ class _JoinedWrites:
         self.is_over = False
 
     def write(self, data: bytes) -> None:
-        """Send these bytes, and those of further calls until the loop's next turn."""
+        """Send these bytes with those of further calls, at `flush`, or in the loop's next turn."""
         if not self._held:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.flush)
         self._held.append(data)
 
     def close(self) -> None:
         """Send what is held, and end, also if the client does not take it."""
         if self.is_over:
             return
-        self._send()
+        self.flush()
         self.is_over = True
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self._loop.call_later(self._close_timeout_s, self._transport.abort)
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what is held."""
         if self._held and not self.is_over:
             self._transport.write(b"".join(self._held))
         self._held.clear()
