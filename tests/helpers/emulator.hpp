@@ -51,6 +51,7 @@ inline int __clz(unsigned bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
 inline void __threadfence() {}  // one thread runs at a time
 inline unsigned __float_as_uint(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
 template <typename T> T atomicOr(T* at, T value) { const T old = *at; *at = old | value; return old; }
+template <typename T> T atomicMin(T* at, T value) { const T old = *at; *at = value < old ? value : old; return old; }
 template <typename T> T atomicAdd(T* at, T value) { const T old = *at; *at = (T)(old + value); return old; }
 
 namespace emulator {

@@ -131,6 +131,8 @@ KERNELS: Final = (
     KernelSpec("masks.cu", "mask_windows", (*("int32",) * 5, *("pointer",) * 5)),
     KernelSpec("masks.cu", "mask_bits_f32", _MASKS),
     KernelSpec("masks.cu", "mask_bits_f16", _MASKS),
+    KernelSpec("jpeg_check.cu", "jpeg_read", ("pointer",) * 3),
+    KernelSpec("jpeg_check.cu", "jpeg_judge", ("pointer",) * 4),
 )
 """All kernels. A test compares the parameters with the source files."""
 

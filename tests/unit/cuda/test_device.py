@@ -33,7 +33,7 @@ def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(
 ) -> None:
     """Everything of tests/gpu but the kernels, which test_kernels_emulated.py runs, and what needs torch or CuPy."""
     environment = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
-    tests = ["tests/gpu/test_device.py", "tests/gpu/test_graph.py"]
+    tests = ["tests/gpu/test_device.py", "tests/gpu/test_graph.py", "tests/gpu/test_jpeg_check.py"]
     bench = ["bench/gpu_kernels.py", "--smoke"]
     for command in (["-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *tests], bench):
         done = subprocess.run(

@@ -1,0 +1,252 @@
+"""The header of a JPEG whose entropy-coded data the GPU can check and decode: sequential, Huffman, 8 bits, one scan.
+
+Everything unusual gives no header, so that the host's decoder reads the file and judges it: other processes, several
+scans, colours that are not Y or YCbCr, other samplings than 4:2:0, 4:2:2 and 4:4:4, unusual markers, and tables or
+profiles that libjpeg remarks on.
+
+Sources: ITU-T T.81, annex B. JFIF 1.02. ICC.1:2022, annex B.4. Adobe technical note 5116.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+TABLE_BYTES: Final = 16 + 256
+"""A Huffman table: how many codes there are of each length from 1 to 16, then their values, then zeros."""
+_NO_TABLE: Final = bytes(TABLE_BYTES)
+_MAX_SEGMENTS: Final = 256
+"""A file has about ten; a large colour profile takes some more."""
+_MAX_SIDE: Final = 65_500
+"""libjpeg's limit."""
+_MAX_BLOCKS: Final = 1 << 20
+"""Of a component: so many differences of 11 bits cannot overflow libjpeg's sum of them."""
+MAX_SCAN_BYTES: Final = 64 << 20
+"""More than any image of `_MAX_BLOCKS` should take."""
+
+_FRAMES: Final = frozenset({0xC0, 0xC1})
+_TABLES: Final = 0xC4
+_SCAN: Final = 0xDA
+_QUANTIZATION: Final = 0xDB
+_RESTART: Final = 0xDD
+_APPLICATION: Final = range(0xE0, 0xF0)
+_COMMENT: Final = 0xFE
+_PROFILE: Final = b"ICC_PROFILE\0"
+_PATTERNS: Final = MappingProxyType(
+    {  # by components and sampling of Y: blocks of an MCU, and which of them are Cb or Cr
+        b"\x11": (1, 0, 0),
+        b"\x11\x11\x11": (3, 0b010, 0b100),
+        b"\x21\x11\x11": (4, 0b0100, 0b1000),
+        b"\x22\x11\x11": (6, 0b010000, 0b100000),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanHeader:
+    """What a reader of the entropy-coded data has to know.
+
+    Attributes:
+        width: In pixels as they are stored.
+        height: Likewise.
+        components: 1 (Y) or 3 (YCbCr).
+        sampling: (horizontal, vertical) of Y if those of Cb and Cr are (1, 1).
+        data_at: The first byte of entropy-coded data.
+        data_bytes: From there to the end of the file.
+        mcus: How many MCUs the image has.
+        mcu_blocks: Blocks of each MCU.
+        restart_mcus: MCUs between restart markers; 0 if there are none.
+        dc_tables: Bit i tells whether block i of an MCU uses the second DC table.
+        ac_tables: Likewise.
+        tables: DC 0, DC 1, AC 0 and AC 1, `TABLE_BYTES` each.
+    """
+
+    width: int
+    height: int
+    components: int
+    sampling: tuple[int, int]
+    data_at: int
+    data_bytes: int
+    mcus: int
+    mcu_blocks: int
+    restart_mcus: int
+    dc_tables: int
+    ac_tables: int
+    tables: bytes
+
+
+class _UnusualError(Exception):
+    """The host has to read the file."""
+
+
+def scan_header(data: bytes | memoryview) -> ScanHeader | None:
+    """Read the header of a JPEG up to its entropy-coded data, in some 30 microseconds, whatever the file's length.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        None if the file must not be decoded by the GPU.
+    """
+    try:
+        return _read(data if isinstance(data, bytes) else memoryview(data).cast("B"))
+    except (struct.error, IndexError, _UnusualError):  # the first two if it is cut short
+        return None
+
+
+def _read(data: bytes | memoryview) -> ScanHeader:
+    if data[:2] != b"\xff\xd8":
+        raise _UnusualError
+    frame = b""
+    adobe = restart_mcus = 0
+    has_adobe = False
+    quantized: set[int] = set()
+    tables: dict[int, bytes] = {}
+    profile: list[bytes] = []
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        start, marker, length = _HEAD.unpack_from(data, at)
+        body, at = at + 4, at + 2 + length
+        if start != 0xFF or length < 2 or at > len(data):
+            raise _UnusualError
+        if marker in _APPLICATION:
+            if marker == 0xE2 and data[body : body + 12] == _PROFILE and length >= 16:
+                profile.append(bytes(data[body + 12 : body + 14]))
+            elif marker == 0xEE and data[body : body + 5] == b"Adobe":
+                has_adobe, adobe = True, data[body + 11]
+                if length < 14:
+                    raise _UnusualError
+            elif marker == 0xE0 and data[body : body + 5] == b"JFIF\0" and length >= 16 and data[body + 5] != 1:
+                raise _UnusualError
+        elif marker == _QUANTIZATION:
+            quantized.update(_quantized(bytes(data[body:at])))
+        elif marker == _TABLES:
+            tables.update(_huffman(bytes(data[body:at])))
+        elif marker in _FRAMES and not frame:
+            frame = bytes(data[body:at])
+        elif marker == _RESTART and length == 4:
+            restart_mcus = data[body] << 8 | data[body + 1]
+        elif marker == _SCAN:
+            scan = bytes(data[body:at])
+            break
+        elif marker != _COMMENT:
+            raise _UnusualError
+    else:
+        raise _UnusualError
+    if profile:
+        _check_profile(profile)
+    if has_adobe and adobe != (1 if len(frame) == 15 else 0):
+        raise _UnusualError
+    return _scan_of(frame, scan, _Found(quantized, tables, restart_mcus), at, len(data) - at)
+
+
+_HEAD: Final = struct.Struct(">BBH")
+
+
+class _Found(NamedTuple):
+    """What the segments before the scan define."""
+
+    quantized: set[int]
+    tables: dict[int, bytes]
+    restart_mcus: int
+
+
+def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> ScanHeader:
+    precision, height, width, components = _FRAME.unpack_from(frame)
+    ids = bytes(range(1, components + 1)) if len(frame) == 15 else frame[6:7]
+    pattern = _PATTERNS.get(frame[7::3])
+    if (
+        precision != 8
+        or pattern is None
+        or len(frame) != 6 + 3 * components
+        or not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE)
+        or frame[6::3] != ids
+        or not found.quantized.issuperset(frame[8::3])
+        or len(scan) != 4 + 2 * components
+        or scan[0] != components
+        or scan[1:-3:2] != ids
+        or scan[-3:] != b"\x00\x3f\x00"
+        or not 1 <= size <= MAX_SCAN_BYTES
+    ):
+        raise _UnusualError
+    mcu_blocks, *chroma = pattern
+    chosen = scan[2:-3:2]  # of each component: the DC table << 4, and the AC table
+    luma = (1 << mcu_blocks) - 1 - sum(chroma)
+    dc_tables = ac_tables = 0
+    used: set[int] = set()
+    for table, blocks in zip(chosen, (luma, *chroma), strict=False):
+        if table & 0xEE:
+            raise _UnusualError
+        dc_tables |= blocks if table & 0x10 else 0
+        ac_tables |= blocks if table & 1 else 0
+        used |= {table >> 4, 0x10 | table & 1}
+    across, down = (frame[7] >> 4, frame[7] & 15) if components == 3 else (1, 1)
+    mcus = -(-width // (8 * across)) * -(-height // (8 * down))
+    if mcus * across * down > _MAX_BLOCKS or not used <= found.tables.keys():
+        raise _UnusualError
+    whole = b"".join([_usable(found.tables[index], index < 0x10) if index in used else _NO_TABLE for index in _INDICES])
+    return ScanHeader(
+        width,
+        height,
+        components,
+        (across, down),
+        at,
+        size,
+        mcus,
+        mcu_blocks,
+        found.restart_mcus,
+        dc_tables,
+        ac_tables,
+        whole,
+    )
+
+
+_FRAME: Final = struct.Struct(">BHHB")
+_INDICES: Final = (0x00, 0x01, 0x10, 0x11)
+
+
+def _quantized(body: bytes) -> bytes:
+    """The numbers of the tables that a segment defines."""
+    numbers = body[::65]
+    if len(body) % 65 or not body or max(numbers) > 3:  # tables of 16 bits have higher numbers
+        raise _UnusualError
+    return numbers
+
+
+@lru_cache(maxsize=256)
+def _huffman(body: bytes) -> tuple[tuple[int, bytes], ...]:
+    """The tables that a segment defines, by class << 4 | number."""
+    found = []
+    at = 0
+    while at < len(body):
+        index, count = body[at], sum(body[at + 1 : at + 17])
+        end = at + 17 + count
+        if index & 0xEC or count > 256 or end > len(body):
+            raise _UnusualError
+        found.append((index, body[at + 1 : end].ljust(TABLE_BYTES, b"\0")))
+        at = end
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _usable(table: bytes, is_dc: bool) -> bytes:
+    """The table, if its codes exist and a decoder takes its values."""
+    code = 0
+    for length in range(1, 17):
+        code += table[length - 1]
+        if table[length - 1] and code >= 1 << length:  # no code may be all ones
+            raise _UnusualError
+        code <<= 1
+    if is_dc and max(table[16 : 16 + sum(table[:16])], default=0) > 15:
+        raise _UnusualError
+    return table
+
+
+def _check_profile(parts: list[bytes]) -> None:
+    """Each part of a colour profile states its number and how many there are."""
+    count = len(parts)
+    if any(part[1] != count for part in parts) or sorted(part[0] for part in parts) != list(range(1, count + 1)):
+        raise _UnusualError

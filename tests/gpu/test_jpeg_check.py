@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.cuda_jpeg_contract import JpegCheckContract
+from helpers.damaged_jpegs import END, Jpegs
+from yoloship.cuda.jpeg_check import JpegCheck
+from yoloship.cuda.jpeg_scan import scan_header
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.jpeg_scan import ScanHeader
+    from yoloship.cuda.stream import Stream
+
+
+class TestJpegCheckOnTheDevice(JpegCheckContract):
+    pass
+
+
+def headers_of(files: Sequence[bytes]) -> list[ScanHeader]:
+    headers = [header for data in files if (header := scan_header(data)) is not None]
+    assert len(headers) == len(files)
+    return headers
+
+
+def test_batches_of_any_size_follow_each_other(
+    kernels: Mapping[str, Launchable], device: Device, stream: Stream
+) -> None:
+    jpegs = Jpegs(3)
+    with JpegCheck(kernels, device, 8) as check:
+        for count in (1, 8, 3, 5):
+            files = [jpegs.sound() for _ in range(count)]
+            broken = [data[:-2] if number % 2 else data for number, data in enumerate(files)]
+            check.begin(stream, [memoryview(data) for data in broken], headers_of(broken))
+            stream.sync()
+            assert check.verdicts() == [number % 2 == 0 for number in range(count)]
+    check.close()
+    with pytest.raises(InputError, match="JpegCheck: is closed"):
+        check.verdicts()
+    with pytest.raises(InputError, match="JpegCheck: is closed"):
+        check.begin(stream, files, headers_of(files))
+
+
+def test_memory_grows_with_the_files(kernels: Mapping[str, Launchable], device: Device, stream: Stream) -> None:
+    large = Jpegs(4).large(1200, 1600)
+    assert len(large) > 1_400_000
+    with JpegCheck(kernels, device, 2) as check:
+        for files in ([large[:-2]], [large, large[:-500] + END]):
+            check.begin(stream, files, headers_of(files))
+            stream.sync()
+        assert check.verdicts() == [True, False]
+
+
+def test_no_files_or_too_many_are_refused(kernels: Mapping[str, Launchable], device: Device, stream: Stream) -> None:
+    files = [Jpegs(5).sound()] * 3
+    with JpegCheck(kernels, device, 2) as check:
+        for some in (files, []):
+            with pytest.raises(InputError, match="JpegCheck: wrong number of files: expected 1 to 2, each with its"):
+                check.begin(stream, some, headers_of(some))
+        with pytest.raises(InputError, match="got 2 files and 1 headers"):
+            check.begin(stream, files[:2], headers_of(files[:1]))
