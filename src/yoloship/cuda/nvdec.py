@@ -1,0 +1,290 @@
+"""Decodes video with the GPU's own decoders (NVDEC), through the FFmpeg inside PyAV: `Nvdec` and `NvdecDecoder`.
+
+FFmpeg copies each decoded frame to memory of its own on the device, so any number of frames may be held. It works on
+the legacy default stream of our context; an event there tells our streams when the pixels are written.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship._util.closing import Closing
+from yoloship.cuda.device_image import DeviceImage, HostReader
+from yoloship.cuda.device_pixels import DevicePixels
+from yoloship.cuda.stream import BorrowedStream, Event
+from yoloship.errors import DependencyError, InputError
+from yoloship.images import DEFAULT_LIMITS, ImageLimits
+from yoloship.sources.pixels import check_size
+from yoloship.sources.pyav_video import load_av
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.device_pixels import ColourMatrix, PixelFormat
+
+CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "vc1"})
+"""Codecs that FFmpeg can hand to NVDEC. Whether a GPU decodes one, and in which forms, is known when it is tried."""
+SOFTWARE_FORMATS: Final[Mapping[str, PixelFormat]] = MappingProxyType(
+    {
+        "yuv420p": "nv12",
+        "yuvj420p": "nv12",
+        "nv12": "nv12",
+        "yuv420p10le": "p010",
+        "p010le": "p010",
+    }
+)
+"""How the CPU's decoder calls the pixels of a video → how they lie in device memory."""
+_DEVICE_FORMATS: Final[Mapping[str, PixelFormat]] = MappingProxyType({"nv12": "nv12", "p010le": "p010"})
+_MATRICES: Final[Mapping[int, ColourMatrix]] = MappingProxyType(
+    {1: "bt709", 2: "bt601", 3: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
+)
+"""AVColorSpace, libavutil/pixfmt.h; as libswscale, an unstated one (2) is BT.601. Others are left to the CPU."""
+_FULL_RANGE: Final = 2
+"""AVCOL_RANGE_JPEG"""
+_LEGACY_STREAM: Final = 1
+"""CU_STREAM_LEGACY, cuda.h"""
+_SPARE_EVENTS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FrameForm:
+    """How the frames of a video lie in device memory, and how they become upright BGR.
+
+    Attributes:
+        hw: (height, width) as stored, in pixels.
+        pixel_format: `nv12` or `p010`.
+        matrix: The colour matrix.
+        full_range: Whether samples use all values.
+        orientation: 1 to 8, as Exif numbers it.
+    """
+
+    hw: tuple[int, int]
+    pixel_format: PixelFormat
+    matrix: ColourMatrix = "bt601"
+    full_range: bool = False
+    orientation: int = 1
+
+    @classmethod
+    def of(cls, frame: Any, orientation: int = 1) -> FrameForm:
+        """The form of a decoded frame, on the device or in the host's memory.
+
+        Args:
+            frame: An `av.VideoFrame`.
+            orientation: 1 to 8, as Exif numbers it.
+
+        Raises:
+            InputError: the letterbox on the GPU does not take such pixels.
+        """
+        on_device = is_on_device(frame)
+        name = frame.sw_format.name if on_device else frame.format.name
+        pixel_format = (_DEVICE_FORMATS if on_device else SOFTWARE_FORMATS).get(name)
+        matrix = _MATRICES.get(int(frame.colorspace))
+        if pixel_format is None:
+            raise InputError("has pixels that the GPU's letterbox does not take", expected="4:2:0 of 8 or 10 bits",
+                             got=name)  # fmt: skip
+        if matrix is None:
+            raise InputError("states a colour matrix that the GPU's letterbox does not have",
+                             expected="BT.601, BT.709 or BT.2020", got=f"number {int(frame.colorspace)}")  # fmt: skip
+        is_full = int(frame.color_range) == _FULL_RANGE or name.startswith("yuvj")
+        return cls((frame.height, frame.width), pixel_format, matrix, is_full, orientation)
+
+
+class Nvdec(Closing):
+    """The decoders of one GPU. Threads may share it. Close it after its decoders; images may outlive it.
+
+    Args:
+        device: The GPU.
+        kernels: A `KernelSet` of that device, open longer than this.
+
+    Raises:
+        CudaError: the device failed, or is out of memory.
+    """
+
+    def __init__(self, device: Device, kernels: Mapping[str, Launchable]) -> None:
+        self.device = device
+        self._lock = threading.Lock()
+        self._spare: list[Event] = []
+        self._closed = False
+        self._reader = HostReader(device, kernels)
+        try:
+            self._ffmpeg = BorrowedStream(device, _LEGACY_STREAM)
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def decoder(self, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS) -> NvdecDecoder:
+        """Open a decoder for one video or stream.
+
+        Args:
+            codec: FFmpeg's name of the codec, such as ``h264``.
+            extradata: What a container keeps of the codec's parameters; None if there is nothing.
+            limits: The largest frame to take.
+
+        Raises:
+            DependencyError: PyAV is missing, too old, or without NVDEC.
+            InputError: NVDEC does not have the codec, or no decoder can be opened.
+        """
+        return NvdecDecoder(self, codec, extradata, limits=limits)
+
+    def image(self, frame: Any, form: FrameForm) -> DeviceImage:
+        """Take a decoded frame, without a copy. Its memory is given back to FFmpeg when the image is closed.
+
+        Args:
+            frame: An `av.VideoFrame` on this device, from the thread that decoded it.
+            form: Of the frame, such as `FrameForm.of` gives.
+
+        Raises:
+            CudaError: the device failed.
+            InputError: the frame is not on the device, or has another form.
+        """
+        if not is_on_device(frame) or _DEVICE_FORMATS.get(frame.sw_format.name) != form.pixel_format:
+            raise InputError("is not in device memory as expected", subject="frame", expected=form.pixel_format,
+                             got=frame.format.name)  # fmt: skip
+        luma, chroma = frame.planes
+        pixels = DevicePixels(
+            luma.buffer_ptr, luma.line_size, form.hw, form.pixel_format, chroma.buffer_ptr, chroma.line_size,
+            form.orientation, form.matrix, form.full_range,
+        )  # fmt: skip
+        event = self._event()
+        self._ffmpeg.record(event)
+        held = [frame]
+
+        def release() -> None:
+            held.clear()
+            self._give(event)
+
+        size = luma.line_size * form.hw[0] + chroma.line_size * ((form.hw[0] + 1) // 2)
+        return DeviceImage(pixels, size, ready=event, reader=self._reader, release=release)
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is not an error."""
+        with self._lock:
+            self._closed = True
+            spare, self._spare = self._spare, []
+        for event in spare:
+            event.close()
+        self._ffmpeg.close()
+        self._reader.close()
+
+    def _event(self) -> Event:
+        with self._lock:
+            if self._spare:
+                return self._spare.pop()
+        return Event(self.device)
+
+    def _give(self, event: Event) -> None:
+        """Keep an event for another frame. An open one keeps the device's context, so it is closed after the frame."""
+        with self._lock:
+            if not self._closed and len(self._spare) < _SPARE_EVENTS:
+                self._spare.append(event)
+                return
+        event.close()
+
+
+class NvdecDecoder(Closing):
+    """One decoder, for one thread at a time.
+
+    Args:
+        nvdec: Of the device.
+        codec: FFmpeg's name of the codec.
+        extradata: What a container keeps of the codec's parameters; None if there is nothing.
+        limits: The largest frame to take.
+
+    Raises:
+        DependencyError: PyAV is missing, too old, or without NVDEC.
+        InputError: NVDEC does not have the codec, or no decoder can be opened.
+    """
+
+    def __init__(
+        self, nvdec: Nvdec, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS
+    ) -> None:
+        self._av: Any = load_av("decoding on the GPU")
+        self._limits = limits
+        self._keeps = Event(nvdec.device)  # holds the device's context while FFmpeg uses it
+        try:
+            with nvdec.device.current():
+                self._context: Any = self._open(codec, nvdec.device.ordinal)
+            if extradata:
+                self._context.extradata = extradata
+            self._context.options = {"max_pixels": str(limits.max_pixels)}
+            self._context.thread_count = 1  # more only make frames late
+        except BaseException:
+            self._context = None
+            self._keeps.close()
+            raise
+
+    def decode(self, packet: Any) -> list[Any]:
+        """Decode a packet.
+
+        Args:
+            packet: An `av.Packet`; None for the end, which gives the frames that are still inside.
+
+        Returns:
+            Frames of PyAV in the order in which they are shown. `is_on_device` says where each lies: FFmpeg decodes
+            with the CPU what it cannot give to NVDEC.
+
+        Raises:
+            av.FFmpegError: the packet is damaged, or the device failed.
+            ImageError: a frame is too large.
+            InputError: the decoder is closed.
+        """
+        if self._context is None:
+            raise InputError("is closed", subject="decoder on the GPU")
+        frames: list[Any] = self._context.decode(packet)
+        for frame in frames:
+            check_size(frame.width, frame.height, self._limits)
+        return frames
+
+    def close(self) -> None:
+        """Give the session back; frames stay valid. Closing twice is not an error."""
+        self._context = None
+        self._keeps.close()
+
+    def _open(self, codec: str, ordinal: int) -> Any:
+        av = self._av
+        problem = support_problem(av)
+        if problem is not None:
+            raise problem
+        if codec not in CODECS:
+            raise InputError("is a codec that NVDEC does not have", subject=codec)
+        # Our context, which is current: FFmpeg refuses the primary one if it has other flags than FFmpeg wants.
+        options = {"primary_ctx": "0", "current_ctx": "1"}
+        try:
+            accel = av.codec.hwaccel.HWAccel(
+                "cuda", device=str(ordinal), allow_software_fallback=True, is_hw_owned=True, options=options
+            )
+            context = av.CodecContext.create(codec, "r", hwaccel=accel)
+        except (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise InputError(
+                "no decoder of the GPU can be opened", subject=codec, got=str(getattr(error, "strerror", None) or error)
+            ) from error
+        if not context.is_hwaccel:
+            raise InputError("is a codec that this FFmpeg does not give to NVDEC", subject=codec)
+        return context
+
+
+def is_on_device(frame: Any) -> bool:
+    """Whether the pixels of a frame of PyAV are in device memory."""
+    return str(frame.format.name) == "cuda"
+
+
+def support_problem(av: Any) -> DependencyError | None:
+    """Why the installed PyAV cannot decode on a GPU; None if it can, as far as it says.
+
+    Args:
+        av: PyAV.
+    """
+    if not hasattr(av.VideoFrame, "sw_format"):
+        return DependencyError(
+            "is too old to decode on a GPU", subject=f"PyAV {av.__version__}", hint="pip install -U av"
+        )
+    if "cuda" not in av.codec.hwaccel.hwdevices_available():
+        return DependencyError(
+            "has an FFmpeg without CUDA", subject=f"PyAV {av.__version__}", hint="install the wheel from PyPI"
+        )
+    return None

@@ -1,0 +1,191 @@
+"""Decoders of the GPU: on a real one, and with a stand-in for PyAV whose frames go to whatever device there is."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from helpers.device_sessions import is_stand_in
+from helpers.nvdec_stand_in import StandInAv
+from helpers.videos import Clip, read_back, write_clip
+from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
+from yoloship.errors import DependencyError, ImageError, InputError
+from yoloship.images import ImageLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.cuda.device import Device
+
+SIZE = (192, 160)
+"""NVDEC has smallest sizes: 144 pixels for some codecs."""
+
+
+@pytest.fixture(params=["NVDEC", "stand-in"])
+def stand_in(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in for PyAV, or None where a real GPU decodes."""
+    if request.param == "NVDEC":
+        if is_stand_in(device):
+            pytest.skip("no GPU here that decodes")
+        yield None
+        return
+    made = StandInAv(device)
+    monkeypatch.setattr("yoloship.cuda.nvdec.load_av", lambda _name: made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def nvdec(stand_in: StandInAv | None, device: Device, kernels: KernelSet) -> Iterator[Nvdec]:
+    before = device.usage()
+    with Nvdec(device, kernels) as opened:
+        yield opened
+    gc.collect()
+    assert device.usage() == before
+    assert stand_in is None or (stand_in.open, stand_in.frames) == (0, 0)
+
+
+def decoded(nvdec: Nvdec, path: Path) -> list[tuple[Any, FrameForm]]:
+    """The frames of a video, with their form."""
+    import av
+
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        context = video.codec_context
+        with nvdec.decoder(context.codec.canonical_name, context.extradata) as decoder:
+            frames = [frame for packet in container.demux(video) if packet.size for frame in decoder.decode(packet)]
+            frames += decoder.decode(None)
+    return [(frame, FrameForm.of(frame)) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip(size=SIZE),
+        Clip(size=(194, 162), colour=(1, 2)),
+        Clip(size=SIZE, codec="libx265", options={"x265-params": "log-level=none"}),
+        Clip(size=SIZE, codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"}),
+    ],
+    ids=["h264", "h264 bt709 full", "hevc", "hevc 10 bits"],
+)
+def test_frames_on_the_device_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
+    path = write_clip(tmp_path / "a.mp4", clip)
+    expected = read_back(path)
+    frames = decoded(nvdec, path)
+    assert len(frames) == len(expected.images) == 12
+    for (frame, form), wanted in zip(frames, expected.images, strict=True):
+        assert is_on_device(frame)
+        with nvdec.image(frame, form) as image:
+            assert image.nbytes >= wanted.size // 2
+            difference = np.abs(image.host().astype(int) - wanted)
+            if form.pixel_format == "nv12":
+                assert difference.max() == 0
+            else:  # libswscale interpolates its chroma, and the letterbox does not
+                assert difference.max() <= 40
+                assert difference.mean() <= 2
+    times = [frame.pts * frame_base(path) for frame, _ in frames]
+    assert tuple(times) == expected.times
+
+
+def frame_base(path: Path) -> Any:
+    import av
+
+    with av.open(str(path)) as container:
+        return container.streams.video[0].time_base
+
+
+def test_images_outlive_their_decoder_and_give_their_memory_back(
+    nvdec: Nvdec, stand_in: StandInAv | None, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    images = [nvdec.image(frame, form) for frame, form in decoded(nvdec, path)]
+    if stand_in is not None:
+        gc.collect()
+        assert (stand_in.open, stand_in.frames) == (0, 12)
+    wanted = read_back(path).images
+    for image, expected in zip(images, wanted, strict=True):
+        np.testing.assert_array_equal(image.host(), expected)
+    for image in images:
+        image.close()
+    if stand_in is not None:
+        assert stand_in.frames == 0
+
+
+def test_many_decoders_open_and_close_without_a_trace(nvdec: Nvdec, tmp_path: Path, device: Device) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(times_ms=(0, 40), size=SIZE))
+    for _ in range(2):
+        decoded(nvdec, path)
+    free = device.memory()[0]
+    for _ in range(10):
+        for frame, form in decoded(nvdec, path):
+            nvdec.image(frame, form).close()
+        del frame
+    assert device.memory()[0] > free - (16 << 20)
+
+
+def test_a_codec_that_nvdec_does_not_have_is_named(nvdec: Nvdec) -> None:
+    with pytest.raises(InputError, match="prores: is a codec that NVDEC does not have"):
+        nvdec.decoder("prores", None)
+
+
+def test_a_closed_decoder_decodes_nothing(nvdec: Nvdec) -> None:
+    decoder = nvdec.decoder("h264", None)
+    decoder.close()
+    decoder.close()
+    with pytest.raises(InputError, match="decoder on the GPU: is closed"):
+        decoder.decode(None)
+
+
+def test_a_frame_beyond_the_limits_is_refused(nvdec: Nvdec, tmp_path: Path) -> None:
+    import av
+
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        extradata = video.codec_context.extradata
+        with (
+            nvdec.decoder("h264", extradata, limits=ImageLimits(max_side_px=180)) as decoder,
+            pytest.raises(ImageError, match="frame is too large"),
+        ):
+            for packet in container.demux(video):
+                decoder.decode(packet if packet.size else None)
+
+
+def test_without_a_session_the_frames_are_in_the_hosts_memory(
+    nvdec: Nvdec, stand_in: StandInAv | None, tmp_path: Path
+) -> None:
+    if stand_in is None:
+        pytest.skip("a GPU has as many sessions as its memory holds")
+    stand_in.sessions = 0
+    frames = decoded(nvdec, write_clip(tmp_path / "a.mp4", Clip(size=SIZE)))
+    assert [is_on_device(frame) for frame, _ in frames] == [False] * 12
+    with pytest.raises(InputError, match="frame: is not in device memory as expected"):
+        nvdec.image(*frames[0])
+
+
+def test_a_pyav_without_nvdec_says_so(
+    nvdec: Nvdec, stand_in: StandInAv | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stand_in is None:
+        pytest.skip("this PyAV has it")
+    stand_in.codec.hwaccel.hwdevices_available = lambda: ["drm"]
+    with pytest.raises(DependencyError, match="has an FFmpeg without CUDA"):
+        NvdecDecoder(nvdec, "h264", None)
+
+
+def test_forms_that_the_letterbox_does_not_know_are_refused(nvdec: Nvdec) -> None:
+    import av
+
+    frame = av.VideoFrame(16, 16, "yuv422p")
+    with pytest.raises(InputError, match=r"has pixels that the GPU's letterbox does not take.*yuv422p"):
+        FrameForm.of(frame)
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    assert FrameForm.of(frame, 6) == FrameForm((16, 16), "nv12", "bt601", False, 6)
+    frame.colorspace = 8
+    with pytest.raises(InputError, match=r"states a colour matrix that the GPU's letterbox does not have.*number 8"):
+        FrameForm.of(frame)

@@ -1,0 +1,138 @@
+"""A stand-in for PyAV with NVDEC: the CPU decodes, and frames are put into device memory as FFmpeg's are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from yoloship.cuda.buffers import DeviceBuffer, upload
+from yoloship.cuda.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yoloship.cuda.device import Device
+
+_PITCH = 256
+_ON_CPU = {"av1": "libdav1d"}
+"""FFmpeg's decoder of AV1 named ``av1`` needs hardware."""
+
+
+@dataclass
+class StandInAv:
+    """Looks like the module `av` where `yoloship.cuda.nvdec` uses it.
+
+    Attributes:
+        device: Where frames go.
+        codecs: What this NVDEC has.
+        sessions: Decoders that may be open at once; as in FFmpeg, the frames of one more come from the CPU.
+        spoil: Given the number of a frame of a decoder, and the frame, may change it or raise an error of FFmpeg.
+        open: Decoders that are open.
+        frames: Frames whose memory is in use.
+    """
+
+    device: Device
+    codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "mpeg2video", "mpeg4")
+    sessions: int = 100
+    spoil: Callable[[int, StandInFrame], None] = lambda _number, _frame: None
+    open: int = 0
+    frames: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stream = Stream(self.device)
+        self.CodecContext = SimpleNamespace(create=self._create)
+        self.codec = SimpleNamespace(hwaccel=SimpleNamespace(HWAccel=self._accel, hwdevices_available=lambda: ["cuda"]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(av, name)
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def _accel(self, kind: str, **how: Any) -> dict[str, Any]:
+        assert kind == "cuda"
+        self.asked.append(how)
+        return how
+
+    def _create(self, codec: str, mode: str, hwaccel: dict[str, Any]) -> StandInContext:
+        assert mode == "r"
+        assert hwaccel["is_hw_owned"]
+        return StandInContext(self, codec)
+
+
+class StandInContext:
+    """A decoder. It is closed when nobody holds it, as PyAV's is."""
+
+    def __init__(self, owner: StandInAv, codec: str) -> None:
+        self._owner = owner
+        self._inner: Any = av.CodecContext.create(_ON_CPU.get(codec, codec), "r")
+        self.is_hwaccel = codec in owner.codecs
+        self._has_session = owner.open < owner.sessions
+        self._number = 0
+        owner.open += 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in {"extradata", "options", "thread_count"}:
+            setattr(self._inner, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __del__(self) -> None:
+        self._owner.open -= 1
+
+    def decode(self, packet: Any) -> list[Any]:
+        found = []
+        for frame in self._inner.decode(packet):
+            deep = frame.format.name == "yuv420p10le"
+            if not self._has_session or not (deep or frame.format.name in {"yuv420p", "yuvj420p"}):
+                found.append(frame)  # as FFmpeg does without a session, or for what NVDEC does not decode
+                continue
+            made = StandInFrame(self._owner, frame, "p010le" if deep else "nv12")
+            self._owner.spoil(self._number, made)
+            self._number += 1
+            found.append(made)
+        return found
+
+
+class StandInFrame:
+    """A frame on the device."""
+
+    def __init__(self, owner: StandInAv, frame: Any, sw_format: str) -> None:
+        self._owner = owner
+        self.format = SimpleNamespace(name="cuda")
+        self.sw_format = SimpleNamespace(name=sw_format)
+        for name in ("pts", "width", "height", "colorspace", "color_range", "is_corrupt", "rotation"):
+            setattr(self, name, getattr(frame, name))
+        rows = _rows(frame, sw_format)
+        self._memory = DeviceBuffer(owner.device, rows.nbytes)
+        upload(owner.stream, self._memory.pointer, rows)
+        owner.stream.sync()
+        pitch = rows.strides[0]
+        starts = (self._memory.pointer, self._memory.pointer + frame.height * pitch)
+        self.planes = tuple(SimpleNamespace(buffer_ptr=start, line_size=pitch) for start in starts)
+        owner.frames += 1
+
+    def __del__(self) -> None:
+        self._memory.close()
+        self._owner.frames -= 1
+
+
+def _rows(frame: Any, sw_format: str) -> Any:
+    """Rows of luma, and behind them rows of pairs of chroma, of one pitch."""
+    height, width = frame.height, frame.width
+    dtype: Any = np.uint16 if sw_format == "p010le" else np.uint8
+    planes = [
+        np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width] << (6 if dtype == np.uint16 else 0)
+        for plane in frame.planes
+    ]
+    pitch = -(-width * dtype(0).itemsize // _PITCH) * _PITCH // dtype(0).itemsize
+    rows = np.zeros((height + (height + 1) // 2, pitch), dtype)
+    rows[:height, :width] = planes[0]
+    chroma_width = (width + 1) // 2 * 2
+    rows[height:, 0:chroma_width:2], rows[height:, 1:chroma_width:2] = planes[1], planes[2]
+    return rows
