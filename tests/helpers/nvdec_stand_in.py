@@ -108,7 +108,7 @@ class StandInFrame:
         self.sw_format = SimpleNamespace(name=sw_format)
         for name in ("pts", "width", "height", "colorspace", "color_range", "is_corrupt", "rotation"):
             setattr(self, name, getattr(frame, name))
-        rows = _rows(frame, sw_format)
+        rows = device_rows(frame, sw_format)
         self._memory = DeviceBuffer(owner.device, rows.nbytes)
         upload(owner.stream, self._memory.pointer, rows)
         owner.stream.sync()
@@ -122,7 +122,7 @@ class StandInFrame:
         self._owner.frames -= 1
 
 
-def _rows(frame: Any, sw_format: str) -> Any:
+def device_rows(frame: Any, sw_format: str) -> Any:
     """Rows of luma, and behind them rows of pairs of chroma, of one pitch."""
     height, width = frame.height, frame.width
     dtype: Any = np.uint16 if sw_format == "p010le" else np.uint8
