@@ -24,10 +24,12 @@ from helpers.cuda_steps import (
     reference_detections,
     run_decode,
     run_letterbox,
+    run_letterbox_host,
     run_nms,
 )
 from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
 from yoloship.cuda.letterbox import CanvasForm, FrameDescriptor, launch_fetch, pack_frames
+from yoloship.cuda.letterbox_host import MAX_BAND, Following, band_rows
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     HeadLevel,
@@ -124,6 +126,39 @@ class LetterboxContract:
             expected.append(box.apply(upright))
         found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc")
         np.testing.assert_array_equal(found, np.stack(expected))
+
+    @pytest.mark.parametrize("form", ["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"])
+    def test_a_frame_in_the_hosts_memory_is_letterboxed_while_it_is_fetched(self, rig: Rig, form: CanvasForm) -> None:
+        rng = np.random.default_rng()
+        side = self.SIDE
+        sizes = (*self.SIZES, (side * 3, side * 2), (side * 4, side), (side * 5 // 2, 7), (9, side * 8), (side, 1))
+        for number, hw in enumerate(sizes):
+            canvas_hw = (side, (side, side * 3 // 4, side + 5)[number % 3])
+            image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+            box = Letterbox.fixed(hw, canvas_hw)
+            most = int(rng.integers(1, MAX_BAND + 1))
+            band = band_rows(3 * hw[1], hw[0], box.resized_hw[0], most)
+            assert 1 <= band <= most
+            stored = image if number % 2 else np.ascontiguousarray(image[..., ::-1])
+            progress, late = rig.put(np.array([hw[0]], np.uint32)), rig.put(np.zeros(1, np.uint32))
+            for following in (None, Following(progress, late, 1000)):
+                # Wherever it begins, also within a unit of the kernel's loads.
+                data = rig.put(np.pad(stored.reshape(-1), (number, 32))) + number
+                pixels = DevicePixels(data, 3 * hw[1], hw, "bgr" if number % 2 else "rgb")
+                frame = FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))
+                found = run_letterbox_host(rig, frame, canvas_hw, form, band, following)
+                np.testing.assert_array_equal(found, in_form(box.apply(image)[None], form), err_msg=f"{hw} {band}")
+            assert rig.get(late, np.uint32, (1,))[0] == 0
+
+    def test_a_host_that_does_not_come_is_given_up_and_that_is_said(self, rig: Rig) -> None:
+        box = Letterbox.fixed((40, 30), (32, 32))
+        data = rig.put(np.zeros((40, 30, 3), np.uint8))
+        frame = FrameDescriptor(DevicePixels(data, 90, (40, 30)), box.resized_hw, (box.top, box.left))
+        late = rig.put(np.zeros(1, np.uint32))
+        for rows, expected in ((40, 0), (39, 1)):
+            following = Following(rig.put(np.array([rows], np.uint32)), late, 50)
+            run_letterbox_host(rig, frame, (32, 32), "uint8_bgr_hwc", 8, following)
+            assert rig.get(late, np.uint32, (1,))[0] == expected
 
     def test_frames_are_fetched_to_where_they_are_read_and_nothing_else_is_touched(self, rig: Rig) -> None:
         rng = np.random.default_rng()

@@ -9,6 +9,7 @@ import numpy as np
 
 from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
 from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, launch_letterbox, pack_frames
+from yoloship.cuda.letterbox_host import Following, launch_letterbox_host
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     DecodeInput,
@@ -82,6 +83,11 @@ ANCHORS = (
     ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
 )
 STRIDES = (8, 16, 32)
+_CANVAS_DTYPES: dict[CanvasForm, np.dtype[Any]] = {
+    "float32_rgb_chw": np.dtype(np.float32),
+    "float16_rgb_chw": np.dtype(np.float16),
+    "uint8_bgr_hwc": np.dtype(np.uint8),
+}  # fmt: skip
 EXP_TOLERANCE = 2e-6
 """How far float32 scores may differ because exp() differs in its last bits."""
 
@@ -144,16 +150,36 @@ def bgr_of_planes(
 def run_letterbox(
     rig: Rig, frames: list[FrameDescriptor], canvas_hw: tuple[int, int], form: CanvasForm
 ) -> npt.NDArray[Any]:
-    dtype, shape = {
-        "float32_rgb_chw": (np.float32, (len(frames), 3, *canvas_hw)),
-        "float16_rgb_chw": (np.float16, (len(frames), 3, *canvas_hw)),
-        "uint8_bgr_hwc": (np.uint8, (len(frames), *canvas_hw, 3)),
-    }[form]
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    canvas = Canvas(rig.empty(size), len(frames), canvas_hw, form)
-    assert canvas.size_bytes == size
+    canvas = empty_canvas(rig, len(frames), canvas_hw, form)
     launch_letterbox(rig.kernels, rig.stream, rig.put(pack_frames(frames, canvas_hw)), canvas)
-    return rig.get(canvas.pointer, dtype, shape)
+    return canvas_of(rig, canvas)
+
+
+def run_letterbox_host(
+    rig: Rig,
+    frame: FrameDescriptor,
+    canvas_hw: tuple[int, int],
+    form: CanvasForm,
+    band: int,
+    following: Following | None,
+) -> npt.NDArray[Any]:
+    """The same for one frame; where it lies does not matter to the kernel."""
+    canvas = empty_canvas(rig, 1, canvas_hw, form)
+    launch_letterbox_host(rig.kernels, rig.stream, rig.put(pack_frames([frame], canvas_hw)), canvas, band, following)
+    return canvas_of(rig, canvas)
+
+
+def empty_canvas(rig: Rig, batch: int, canvas_hw: tuple[int, int], form: CanvasForm) -> Canvas:
+    size = 3 * batch * canvas_hw[0] * canvas_hw[1] * _CANVAS_DTYPES[form].itemsize
+    canvas = Canvas(rig.empty(size), batch, canvas_hw, form)
+    assert canvas.size_bytes == size
+    return canvas
+
+
+def canvas_of(rig: Rig, canvas: Canvas) -> npt.NDArray[Any]:
+    is_image = canvas.form == "uint8_bgr_hwc"
+    shape = (canvas.batch, *canvas.canvas_hw, 3) if is_image else (canvas.batch, 3, *canvas.canvas_hw)
+    return rig.get(canvas.pointer, _CANVAS_DTYPES[canvas.form], shape)
 
 
 def in_form(canvases: npt.NDArray[np.uint8], form: CanvasForm) -> npt.NDArray[Any]:

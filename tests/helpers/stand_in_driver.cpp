@@ -317,6 +317,13 @@ Status cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, uns
     });
     return SUCCESS;
 }
+struct LaunchConfig { unsigned grid[3], block[3], shared; void* stream; const void* attributes; unsigned attribute_count; };
+Status cuLaunchKernelEx(const LaunchConfig* config, void* function, void** arguments, void** extra)
+{
+    const unsigned *grid = config->grid, *block = config->block;
+    return cuLaunchKernel(
+        function, grid[0], grid[1], grid[2], block[0], block[1], block[2], config->shared, config->stream, arguments, extra);
+}
 Status cuGetProcAddress_v2(const char* symbol, void** found, int, uint64_t, int* result)
 {
     *found = std::strcmp(symbol, "cuGetProcAddress") == 0 ? (void*)&cuGetProcAddress_v2 : dlsym(own_library(), symbol);

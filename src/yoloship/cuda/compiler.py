@@ -15,7 +15,7 @@ import numpy as np
 
 from yoloship._util.cache import read_entry, trusted_folder, write_entry
 from yoloship._util.closing import Closing
-from yoloship.cuda.device import NO_DRIVER_CODE, Resource, call, missing
+from yoloship.cuda.device import NO_DRIVER_CODE, Resource, call, driver, missing
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ Argument: TypeAlias = "int | float | np.integer | np.floating"
 Packed: TypeAlias = "ctypes.c_void_p | ctypes.c_int32 | ctypes.c_float"
 Extent: TypeAlias = tuple[int, int, int]
 
-HEADERS: Final = ("common.cuh", "candidates.cuh", "kept.cuh")
+HEADERS: Final = ("common.cuh", "candidates.cuh", "kept.cuh", "letterbox.cuh")
 """Every source may include them; each includes those before it that it needs."""
 _LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
+_LETTERBOX_HOST: Final[tuple[Parameter, ...]] = (*_LETTERBOX, "int32", "pointer", "int32", "pointer")
 _CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
 _FILTERED: Final[tuple[Parameter, ...]] = ("int32", "float32", "pointer", *_CANDIDATES)
 _HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", *_FILTERED)
@@ -49,6 +50,9 @@ _MASKS: Final[tuple[Parameter, ...]] = (*("int32",) * 7, "pointer", "int32", "in
 MIN_ARCHITECTURE: Final = 75
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
 """No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
+_EARLY_CAPABILITY: Final = (9, 0)
+_EARLY_DRIVER: Final = (12, 3)
+"""From which on a graph may hold a kernel that begins early: CUDA 12.3's release notes."""
 _DIGEST_BYTES: Final = 32
 _MAX_CODE_BYTES: Final = 64 << 20
 
@@ -106,12 +110,24 @@ class Launchable(Protocol):
             CudaError: the launch failed.
         """
 
+    def prepared(self, grid: Extent, block: Extent, *arguments: Argument) -> PreparedLaunch:
+        """A launch for later, by `StreamCalls.start`; it can be used as long as the kernel is loaded."""
+
+    def launch_early(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
+        """The same, but it may begin while the kernel ahead of it runs: it waits itself for what that one writes.
+
+        Where the GPU or its driver cannot do that, it begins when the one ahead has ended.
+        """
+
 
 KERNELS: Final = (
     KernelSpec("fetch.cu", "fetch_frames", ("pointer",)),
     KernelSpec("letterbox.cu", "letterbox_f32", _LETTERBOX),
     KernelSpec("letterbox.cu", "letterbox_f16", _LETTERBOX),
     KernelSpec("letterbox.cu", "letterbox_u8", _LETTERBOX),
+    KernelSpec("letterbox_host.cu", "letterbox_host_f32", _LETTERBOX_HOST),
+    KernelSpec("letterbox_host.cu", "letterbox_host_f16", _LETTERBOX_HOST),
+    KernelSpec("letterbox_host.cu", "letterbox_host_u8", _LETTERBOX_HOST),
     KernelSpec("decode.cu", "decode_heads_f32", _HEADS),
     KernelSpec("decode.cu", "decode_heads_f16", _HEADS),
     KernelSpec("decode.cu", "decode_raw_f32", _ROWS),
@@ -138,7 +154,7 @@ KERNELS: Final = (
 
 SOURCES: Final = tuple(dict.fromkeys(spec.source for spec in KERNELS))
 _SOURCE_OF: Final = MappingProxyType({spec.entry: spec.source for spec in KERNELS})
-_ALWAYS: Final = ("fetch.cu", "letterbox.cu", "nms.cu")
+_ALWAYS: Final = ("fetch.cu", "letterbox.cu", "letterbox_host.cu", "nms.cu")
 """Sources that every model needs."""
 
 
@@ -334,6 +350,25 @@ class Module(Resource):
         return Kernel(self, spec, function)
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedLaunch:
+    """A launch whose arguments are packed already, for `StreamCalls.start`.
+
+    Attributes:
+        function: The driver's handle.
+        grid: Blocks along x, y, z.
+        block: Threads of each block along x, y, z.
+        arguments: Address of the addresses of the arguments.
+        memory: Keeps both alive.
+    """
+
+    function: Any
+    grid: Extent
+    block: Extent
+    arguments: int
+    memory: object
+
+
 class Kernel:
     """A function on the device. It can be used as long as its module is open."""
 
@@ -343,6 +378,33 @@ class Kernel:
         self._module = module
         self._function = function
         self.spec = spec
+
+    def prepared(self, grid: Extent, block: Extent, *arguments: Argument) -> PreparedLaunch:
+        """A launch for later. It can be used as long as the module is open."""
+        packed = self.spec.pack(arguments)
+        addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
+        return PreparedLaunch(self._function, grid, block, ctypes.addressof(addresses), (packed, addresses))
+
+    def launch_early(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
+        """Queue the kernel; see `Launchable`."""
+        device = self._module.device
+        if device.compute_capability < _EARLY_CAPABILITY or device.driver_version < _EARLY_DRIVER:
+            self.launch(stream, grid, block, *arguments)
+            return
+        bindings = driver()
+        attribute = bindings.CUlaunchAttribute()
+        attribute.id = bindings.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value.programmaticStreamSerializationAllowed = 1
+        config = bindings.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = block
+        config.hStream = stream.handle
+        config.attrs, config.numAttrs = [attribute], 1
+        packed = self.spec.pack(arguments)
+        addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
+        self._module.handle  # noqa: B018 - refuses a closed module
+        with device.current():
+            call("cuLaunchKernelEx", config, self._function, ctypes.addressof(addresses), 0, subject=self.spec.entry)
 
     def launch(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
         """Queue the kernel; see `Launchable`."""

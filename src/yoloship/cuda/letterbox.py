@@ -134,6 +134,11 @@ class Canvas:
         """Size of the whole batch."""
         return self.batch * 3 * self.canvas_hw[0] * self.canvas_hw[1] * self._kernel()[1]
 
+    @property
+    def suffix(self) -> str:
+        """Of the kernels that write this form."""
+        return self._kernel()[0]
+
     def _kernel(self) -> tuple[str, int]:
         return next((suffix, size) for name, suffix, size in _SUFFIXES if name == self.form)
 
@@ -204,10 +209,9 @@ def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_ta
     Raises:
         CudaError: the launch failed.
     """
-    suffix, _ = canvas._kernel()
     height, width = canvas.canvas_hw
     grid = (-(-width // 32), -(-height // 32), canvas.batch)
-    kernels[f"letterbox_{suffix}"].launch(
+    kernels[f"letterbox_{canvas.suffix}"].launch(
         stream, grid, (32, 8, 1), frame_table, canvas.pointer, height, width, canvas.padding_value
     )
 

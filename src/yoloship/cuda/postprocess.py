@@ -413,13 +413,15 @@ def launch_decode(
     kernels[typed(output.kernel, output.dtype)].launch(stream, grid, block, *output.arguments, *rest)
 
 
-def launch_nms(
+def launch_nms(  # noqa: PLR0913 - the last one is there as long as its gain is being measured
     kernels: Mapping[str, Launchable],
     stream: Stream,
     workspace: Workspace,
     suppression: Suppression,
     frame_table: int,
     results: Results,
+    *,
+    early: bool = False,
 ) -> None:
     """Queue sorting, suppression and the way back to source pixels. Afterwards the workspace is clear again.
 
@@ -431,6 +433,7 @@ def launch_nms(
         workspace: The workspace with the candidates from `launch_decode`.
         suppression: Which candidates are kept.
         frame_table: Device address of the table that the letterbox used.
+        early: Whether it may begin while `launch_decode`, directly ahead of it, ends.
         results: Where the results go. All of them except extras are written, even of places without a detection.
 
     Raises:
@@ -440,7 +443,8 @@ def launch_nms(
     candidates = map(part, ("boxes", "scores", "class_ids", "indices", "counts"))
     limit = _NO_LIMIT if suppression.keeps_overlaps else suppression.iou_threshold
     last = part("angles") if workspace.rotated else part("kept") if results.hands_on else 0
-    kernels["nms_rotated" if workspace.rotated else "nms"].launch(
+    kernel = kernels["nms_rotated" if workspace.rotated else "nms"]
+    (kernel.launch_early if early else kernel.launch)(
         stream, (_NMS_SHARES, workspace.batch, 1), (_NMS_THREADS, 1, 1), *candidates, workspace.capacity,
         limit, int(suppression.class_agnostic), int(suppression.keeps_order), suppression.max_detections,
         part("matrix"), part("tickets"),

@@ -65,6 +65,23 @@ __device__ __forceinline__ half_bits to_half(float value)  // round to nearest, 
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
     return result;
 }
+
+// Programmatic dependent launch: a kernel that was launched to begin early waits here for all that the one ahead writes.
+// Without such a launch, and before compute capability 9.0, it does nothing.
+__device__ __forceinline__ void wait_for_the_one_ahead()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" : : : "memory");
+#endif
+}
+
+// Lets such a kernel behind this one begin as soon as all blocks of this one have come here.
+__device__ __forceinline__ void let_the_next_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 #endif
 
 __device__ __forceinline__ float to_float(float value) { return value; }

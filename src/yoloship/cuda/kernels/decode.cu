@@ -162,6 +162,7 @@ __device__ __forceinline__ void decode(
     __shared__ float objectnesses[BLOCK];
     __shared__ u32 survivor_count;
     const int thread = threadIdx.x;
+    let_the_next_begin();
     if (thread == 0) survivor_count = 0;
     __syncthreads();
 

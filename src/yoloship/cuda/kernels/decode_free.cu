@@ -123,6 +123,7 @@ __device__ __forceinline__ void decode_free(
     const int lane = thread & 31;
     const int reader = thread / 32;
     const int image = blockIdx.y;
+    let_the_next_begin();
     fetch_levels(levels, level_count, table);
     __syncthreads();
 
@@ -224,6 +225,7 @@ __device__ __forceinline__ void decode_chosen(
     const Value* rows, int columns, int cells, int classes, float threshold, const u32* allowed,
     const FreeCandidates& out)
 {
+    let_the_next_begin();
     const int own = blockIdx.x * blockDim.x + threadIdx.x;
     if (own >= cells) return;
     const Value* row = rows + ((size_t)blockIdx.y * cells + own) * columns;

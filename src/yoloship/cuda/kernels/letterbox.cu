@@ -1,41 +1,6 @@
-// From source pixels to the model's input, in one pass: scale, pad, normalise, lay out.
-//
-// A canvas of H × W holds the image, scaled to h' × w', with its corner at (top, left). The rest is grey.
-// With s = source / resized for one axis, the centre of resized pixel d is at
-//
-//     p(d) = (d + ½)·s − ½                                  in float64, then rounded to float32,
-//     i = ⌊p⌋,  t = p − i,  weights  round(2048·(1 − t)), round(2048·t)         (11-bit fixed point).
-//
-// Horizontally, t = 0 if i or i + 1 is outside the image. Vertically, only the indices are clamped, not t. If A and B are
-// the two rows, each weighted horizontally (sums of 19 bits), and u, v the vertical weights, a channel is
-//
-//     ( ((u·(A >> 4)) >> 16) + ((v·(B >> 4)) >> 16) + 2 ) >> 2.
-//
-// This is what cv2.resize(uint8, INTER_LINEAR) computes, bit for bit (measured against OpenCV 4.14 and 5.0 over
-// thousands of sizes), so the GPU and the CPU pipeline feed a model the same numbers. A frame that is stored turned or
-// mirrored is scaled as if it had been made upright first.
+// From source pixels in the device's memory to the model's input, in one pass: scale, pad, normalise, lay out.
 
-#include "common.cuh"
-
-struct Pixel { int blue, green, red; };
-
-// Two source indices of one axis with their weights, which add up to 2048 ± 1.
-struct Tap { int first, second, first_weight, second_weight; };
-
-__device__ __forceinline__ Tap tap_at(int position, double scale, int extent, bool across)
-{
-    const float centre = (float)((position + 0.5) * scale - 0.5);
-    int index = (int)floorf(centre);
-    float t = centre - (float)index;
-    if (across && index < 0) { index = 0; t = 0.0f; }
-    if (across && index >= extent - 1) { index = extent - 1; t = 0.0f; }
-    Tap tap;
-    tap.first = clamp(index, 0, extent - 1);
-    tap.second = clamp(index + 1, 0, extent - 1);
-    tap.first_weight = __float2int_rn((1.0f - t) * 2048.0f);
-    tap.second_weight = __float2int_rn(t * 2048.0f);
-    return tap;
-}
+#include "letterbox.cuh"
 
 __device__ __forceinline__ int saturate(int value) { return clamp(value, 0, 255); }
 
@@ -106,13 +71,6 @@ struct PlanesReader {
     }
 };
 
-__device__ __forceinline__ int blend(int a, int b, int c, int d, const Tap& down, const Tap& across)
-{
-    const int upper = a * across.first_weight + b * across.second_weight;
-    const int lower = c * across.first_weight + d * across.second_weight;
-    return (((down.first_weight * (upper >> 4)) >> 16) + ((down.second_weight * (lower >> 4)) >> 16) + 2) >> 2;
-}
-
 template <typename Reader>
 __device__ __forceinline__ Pixel bilinear(const Reader& reader, const Tap& down, const Tap& across)
 {
@@ -125,33 +83,6 @@ __device__ __forceinline__ Pixel bilinear(const Reader& reader, const Tap& down,
     pixel.green = blend(a.green, b.green, c.green, d.green, down, across);
     pixel.red = blend(a.red, b.red, c.red, d.red, down, across);
     return pixel;
-}
-
-// The output. Float forms are planes red, green, blue of value / 255. The byte form is pixels blue, green, red.
-__device__ __forceinline__ void put(float* out, int image, int y, int x, int height, int width, const Pixel& pixel)
-{
-    const size_t plane = (size_t)height * width;
-    float* at = out + (size_t)image * 3 * plane + (size_t)y * width + x;
-    at[0] = (float)pixel.red / 255.0f;
-    at[plane] = (float)pixel.green / 255.0f;
-    at[2 * plane] = (float)pixel.blue / 255.0f;
-}
-
-__device__ __forceinline__ void put(half_bits* out, int image, int y, int x, int height, int width, const Pixel& pixel)
-{
-    const size_t plane = (size_t)height * width;
-    half_bits* at = out + (size_t)image * 3 * plane + (size_t)y * width + x;
-    at[0] = to_half((float)pixel.red / 255.0f);
-    at[plane] = to_half((float)pixel.green / 255.0f);
-    at[2 * plane] = to_half((float)pixel.blue / 255.0f);
-}
-
-__device__ __forceinline__ void put(u8* out, int image, int y, int x, int height, int width, const Pixel& pixel)
-{
-    u8* at = out + 3 * (((size_t)image * height + y) * width + x);
-    at[0] = (u8)pixel.blue;
-    at[1] = (u8)pixel.green;
-    at[2] = (u8)pixel.red;
 }
 
 // A block has 32 × 8 threads. Each thread has one column and ROWS rows, 8 apart, and computes the horizontal tap once.
@@ -174,11 +105,7 @@ __device__ __forceinline__ void letterbox_rows(const Frame& frame, Out* out, int
         Pixel pixel = grey;
         if (inside_x && row >= 0 && row < frame.resized_height) {
             pixel = bilinear(reader, tap_at(row, frame.scale_y, frame.height, false), across);
-            if (frame.format == FORMAT_RGB) {
-                const int red = pixel.blue;
-                pixel.blue = pixel.red;
-                pixel.red = red;
-            }
+            in_order(frame, pixel);
         }
         put(out, blockIdx.z, y, x, height, width, pixel);
     }

@@ -445,6 +445,7 @@ __device__ __forceinline__ void suppress_all(
     const int image = blockIdx.y;
     const int share = blockIdx.x;
     const int thread = threadIdx.x;
+    wait_for_the_one_ahead();
     // Block 0 may have set it to 0 before another block of a solo image starts. That block then returns as well.
     const u32 found = counts[image];
     const size_t base = (size_t)image * capacity;

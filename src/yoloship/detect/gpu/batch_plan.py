@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from yoloship.cuda.buffers import DeviceBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
+from yoloship.cuda.letterbox_host import launch_letterbox_host, prepare_letterbox_host
 from yoloship.cuda.stream import Event, Graph
 from yoloship.detect.gpu.finishing import HostFinish, KernelEnd, KernelFinish
+from yoloship.detect.gpu.steps import Steps
 from yoloship.errors import SessionError
 from yoloship.tasks import form_of, task_of
 from yoloship.tasks.decode import Candidates
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.compiler import Launchable, PreparedLaunch
     from yoloship.cuda.device import Device
     from yoloship.cuda.postprocess import Workspace
     from yoloship.cuda.stream import Stream, StreamCalls
-    from yoloship.detect.gpu.staging import Tables
+    from yoloship.detect.gpu.staging import Front, Tables
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
@@ -58,11 +60,13 @@ class DeviceModel:
         session: The network.
         info: What it is.
         kernels: Loaded on its device.
+        steps: Which of what is being measured is on.
     """
 
     session: DeviceSession
     info: ModelInfo
     kernels: Mapping[str, Launchable]
+    steps: Steps = field(default_factory=Steps.chosen)
 
 
 class Plan:
@@ -85,7 +89,7 @@ class Plan:
         self.calls = calls
         self.batch = batch
         self.input_hw = input_hw
-        self._recordings: OrderedDict[tuple[DetectOptions, Tables, bool], Recording] = OrderedDict()
+        self._recordings: OrderedDict[tuple[DetectOptions, Tables, Front], Recording] = OrderedDict()
         self._last: Recording | None = None
         self._network: Graph | None = None
         info, stream = model.info, calls.stream
@@ -109,24 +113,24 @@ class Plan:
                 self.host = stack.enter_context(HostFinish(tensors, info, stream))
             self._owned = stack.pop_all()
 
-    def recording(self, options: DetectOptions, tables: Tables, fetches: bool) -> Recording:
+    def recording(self, options: DetectOptions, tables: Tables, front: Front) -> Recording:
         """The chain for these options, recorded now or before.
 
         Args:
             options: What to keep.
             tables: Where they lie; recordings for other places are dropped.
-            fetches: Whether it begins with `launch_fetch`.
+            front: What it begins with.
         """
         last = self._last
-        if last is not None and last.suits(options, tables, fetches):
+        if last is not None and last.suits(options, tables, front):
             return last
         for key in [key for key in self._recordings if key[1] != tables]:
             self._recordings.pop(key).close()
-        key = (options, tables, fetches)
+        key = (options, tables, front)
         found = self._recordings.get(key)
         if found is None:
             with self.model.session.making:
-                found = self._recordings[key] = Recording(self, options, tables, fetches)
+                found = self._recordings[key] = Recording(self, options, tables, front)
             while len(self._recordings) > _RECORDINGS:
                 self._recordings.popitem(last=False)[1].close()
         self._recordings.move_to_end(key)
@@ -203,11 +207,12 @@ class _Timed:
 class Recording:
     """The chain for one set of options."""
 
-    def __init__(self, plan: Plan, options: DetectOptions, tables: Tables, fetches: bool) -> None:
+    def __init__(self, plan: Plan, options: DetectOptions, tables: Tables, front: Front) -> None:
         self._plan = plan
         self._options = options
         self._tables = tables
-        self._fetches = fetches
+        self._front = front
+        self._ahead: PreparedLaunch | None = None
         self._kernels: KernelFinish | None = None
         with ExitStack() as stack:
             if plan.end is not None:
@@ -217,13 +222,15 @@ class Recording:
             self._owned = stack.pop_all()
         self._timed: _Timed | None = None
 
-    def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
+    def suits(self, options: DetectOptions, tables: Tables, front: Front) -> bool:
         """Whether it was made for these very options."""
-        return options is self._options and tables == self._tables and fetches == self._fetches
+        return options is self._options and tables == self._tables and front == self._front
 
     def launch(self) -> None:
         """Queue the chain behind what the staging has queued; its `calls` are entered."""
         calls, graphs = self._plan.calls, self._graphs
+        if self._ahead is not None:
+            calls.start(self._ahead)
         if len(graphs) == 1:
             calls.launch(graphs[0])
             return
@@ -283,9 +290,17 @@ class Recording:
         plan, stream = self._plan, self._plan.calls.stream
 
         def before() -> None:
-            if self._fetches:
-                launch_fetch(plan.model.kernels, stream, self._tables.letterbox, plan.batch)
-            launch_letterbox(plan.model.kernels, stream, self._tables.letterbox, plan.canvas)
+            front, kernels = self._front, plan.model.kernels
+            if front.fetches:
+                launch_fetch(kernels, stream, self._tables.letterbox, plan.batch)
+            if not front.band:
+                launch_letterbox(kernels, stream, self._tables.letterbox, plan.canvas)
+            elif events or not plan.model.steps.ahead or not plan.context.capturable:
+                launch_letterbox_host(kernels, stream, self._tables.pinned, plan.canvas, front.band, front.following)
+            else:
+                self._ahead = prepare_letterbox_host(
+                    kernels, self._tables.pinned, plan.canvas, front.band, front.following
+                )
             if events:
                 stream.record_in_graph(events[1])
 
@@ -293,7 +308,7 @@ class Recording:
             if plan.host is not None:
                 plan.host.queue()
             elif self._kernels is not None:
-                self._kernels.queue(plan.model.kernels, self._tables.results)
+                self._kernels.queue(plan.model.kernels, self._tables.results, early=plan.model.steps.early)
             if events:
                 stream.record_in_graph(events[3])
 

@@ -124,7 +124,7 @@ class CudaPipeline(Pipeline):
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
             return Frame(pixels, plan.letterbox, plan.pageable, 0, plan.pick, channels)
-        return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels)
+        return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels, pinned[1])
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.

@@ -58,7 +58,7 @@ class Slot(Closing):
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
             self.calls = StreamCalls(self.stream)
-            self._staging = Staging(self.calls, setup.max_batch, setup.cores)
+            self._staging = Staging(self.calls, setup.max_batch, setup.cores, setup.model.steps)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 
@@ -80,7 +80,11 @@ class Slot(Closing):
             staging.send(frames, batch)
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             recording.launch()
+            staging.follow()
             calls.wait()
+            if staging.was_late():
+                recording.launch()
+                calls.wait()
         staging.release()
         return recording.read([frame.letterbox for frame in frames])
 
@@ -97,7 +101,11 @@ class Slot(Closing):
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             staged = time.perf_counter()
             recording.launch_timed(before)
+            staging.follow()
             calls.wait()
+            if staging.was_late():
+                recording.launch_timed(before)
+                calls.wait()
             waited = time.perf_counter()
             staging.release()
             found = recording.read([frame.letterbox for frame in frames])
@@ -142,7 +150,7 @@ class Slot(Closing):
 
     def _recording(self, input_hw: tuple[int, int], batch: int, options: DetectOptions) -> Recording:
         staging = self._staging
-        return self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.fetches)
+        return self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.front)
 
     def _plan(self, batch: int, input_hw: tuple[int, int]) -> Plan:
         key = (batch, input_hw)

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, pack_frames
+from yoloship.cuda.letterbox_host import Following, band_rows
+from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
+from yoloship.detect.gpu.steps import Steps
 from yoloship.detect.pipeline import PlacedImage
 
 if TYPE_CHECKING:
@@ -43,8 +45,13 @@ if TYPE_CHECKING:
 
 _ALIGNMENT: Final = 256
 _TABLES: Final = 2
-_BY_THE_HOST: Final = frozenset({"copied", "resized"})
-_STAGED: Final = _BY_THE_HOST | {"pinned"}
+_STAGED: Final = BY_THE_HOST | {"pinned"}
+_ON_THE_HOST: Final = _STAGED | {"mapped"}
+_PATIENCE_US: Final = 5000
+"""How long the letterbox follows a host that copies: many times what a frame takes."""
+_EVERYTHING: Final = 2**32 - 1
+_SIGNALS_APART: Final = 64
+"""Words of 4 bytes between signals, so that they share no line of a cache."""
 _SMALLEST: Final = 1 << 22
 """Bytes for frames to begin with: an image of 1280×960."""
 
@@ -61,12 +68,14 @@ class Frame(PlacedImage):
         address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
         pick: Which rows are copied if `mode` is `copied`; None copies all.
         channels: The order of its colours.
+        mapped: Of its pixels, as the device sees it, if they are in pinned memory; 0 if they are not, or it is unknown.
     """
 
     mode: TransferMode
     address: int = 0
     pick: RowPick | None = None
     channels: ChannelOrder = "bgr"
+    mapped: int = 0
 
     def release(self) -> None:
         """Let go of what was handed to another thread: an array of another library, or an image of a decoder."""
@@ -80,10 +89,26 @@ class Tables(NamedTuple):
     Attributes:
         letterbox: Address of the descriptors that say where pixels are and what becomes of them.
         results: Address of those that have the way back from the canvas to the source.
+        pinned: Address of the former in pinned memory.
     """
 
     letterbox: int
     results: int
+    pinned: int
+
+
+class Front(NamedTuple):
+    """What a chain begins with, ahead of the network.
+
+    Attributes:
+        fetches: `launch_fetch`, ahead of the letterbox.
+        band: If not 0, `launch_letterbox_host` with this band instead of the letterbox.
+        following: How it follows the host; None if the frame is there before the chain is queued.
+    """
+
+    fetches: bool = False
+    band: int = 0
+    following: Following | None = None
 
 
 class _Place(NamedTuple):
@@ -106,7 +131,8 @@ class Staging:
             sooner there than all of them side by side, each by one core.
     """
 
-    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock) -> None:
+    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock, steps: Steps | None = None) -> None:
+        self._steps = steps or Steps()
         self._calls = calls
         self._cores = cores
         self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
@@ -118,23 +144,36 @@ class Staging:
         self._tables: dict[int, Tables] = {}
         self._foreign: list[ForeignFrame] = []
         self._is_shared = calls.stream.device.info.integrated
-        self.fetches = False
-        self._grow(_SMALLEST)
+        self._pending: Frame | None = None
+        self._address = np.zeros(1, np.uint64)
+        """Of a lone pinned frame, in the letterbox table on pinned memory."""
+        self.front = Front()
+        self._signal_memory = PinnedBuffer(calls.stream.device, 8 * _SIGNALS_APART)
+        self._signals = self._signal_memory.array(np.uint32, (2, _SIGNALS_APART))[:, 0]
+        self._signals[:] = 0
+        first = self._signal_memory.pointer
+        self._following = Following(first, first + 4 * _SIGNALS_APART, _PATIENCE_US)
+        try:
+            self._grow(_SMALLEST)
+        except BaseException:
+            self._signal_memory.close()
+            raise
 
     def tables(self, batch: int) -> Tables:
         """Where they lie, until the memory grows."""
         found = self._tables.get(batch)
         if found is None:
             size, end = FRAME_DTYPE.itemsize * batch, self._device + self._first_frame
-            found = self._tables[batch] = Tables(end - 2 * size, end - size)
+            first = end - 2 * size
+            found = self._tables[batch] = Tables(first, end - size, first - self._device + self._host)
         return found
 
     def send(self, frames: Sequence[Frame], batch: int) -> None:
         """Queue all that the letterbox needs; its `calls` are entered, and the stream has passed the last batch.
 
         What goes up by DMA is queued at once: the rest of the host's work is done while it is under way. Where the
-        memory had to grow, the tables have moved. Where `fetches` is true afterwards, the chain must begin with
-        `launch_fetch`.
+        memory had to grow, the tables have moved. The chain must begin as `front` says. Call `follow` when it is
+        queued.
 
         Args:
             frames: At most `batch`, for which there is room; the rest of the batch repeats the first.
@@ -148,13 +187,37 @@ class Staging:
         if is_alone and self._is_like_last(frames[0]):
             self._send_again(frames[0])
             return
+        if self.front.band:
+            self._sent = (0, [])  # the place of a pinned frame may have changed since
         self._make_room(frames)
-        is_copied = any(frame.mode in _BY_THE_HOST for frame in frames)
+        if is_alone and (band := self._band(frames[0])):
+            self._send_direct(frames[0], band)
+            return
+        is_copied = any(frame.mode in BY_THE_HOST for frame in frames)
         with self._cores if is_copied else nullcontext():
             places = self._place(frames, is_alone)
-        self.fetches = is_copied and is_alone and not self._is_shared
+        self.front = Front(is_copied and is_alone and not self._is_shared)
         if self._sent != (batch, places):
             self._send_tables(places, batch)
+
+    def follow(self) -> None:
+        """Copy the frame that the queued chain waits for, piece by piece."""
+        frame, self._pending = self._pending, None
+        if frame is None:
+            return
+        try:
+            target, signals = self._target(self._first_frame, *staged_hw(frame)), self._signals
+            for rows in fill(frame, target, self._steps.pieces):
+                signals[0] = rows
+        finally:
+            self._cores.release()
+
+    def was_late(self) -> bool:
+        """Whether the chain, which the stream has passed, did not wait for the frame, and must be queued again."""
+        if self.front.following is None or not self._signals[1]:
+            return False
+        self._signals[:] = (_EVERYTHING, 0)
+        return True
 
     def release(self) -> None:
         """Let go of other libraries' arrays; the stream has passed the work that read them."""
@@ -165,10 +228,17 @@ class Staging:
     def forget(self) -> None:
         """Take nothing for sent; the stream has passed all work."""
         self.release()
+        if self._pending is not None:
+            self._pending = None
+            self._cores.release()
         self._sent = (0, [])
 
     def close(self) -> None:
         """Give the memory back. Closing twice is not an error."""
+        self._drop()
+        self._signal_memory.close()
+
+    def _drop(self) -> None:
         self.forget()
         for buffer in (self._pinned, self._twin):
             if buffer is not None:
@@ -194,7 +264,7 @@ class Staging:
                     foreign = self._foreign_frame(pixels)
                     places.append(self._packed(len(places), frame, foreign.pointer, foreign.pitch_bytes))
                 continue
-            height, width = _staged_hw(frame)
+            height, width = staged_hw(frame)
             pitch = 3 * width
             if mode == "mapped":
                 places.append(self._packed(len(places), frame, frame.address, pitch))
@@ -203,7 +273,8 @@ class Staging:
             if mode == "pinned":
                 self._calls.upload(target, frame.address, height * pitch)
             else:
-                self._fill(frame, offset, height, width)
+                for _ in fill(frame, self._target(offset, height, width)):
+                    pass
                 if not is_alone:
                     self._calls.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone and not self._is_shared else 0
@@ -229,7 +300,7 @@ class Staging:
         pixel_format: PixelFormat = frame.channels
         if frame.mode == "copied":  # which swaps red and blue
             pixel_format = "rgb" if frame.channels == "bgr" else "bgr"
-        pixels = DevicePixels(pointer, pitch_bytes, _staged_hw(frame), pixel_format)
+        pixels = DevicePixels(pointer, pitch_bytes, staged_hw(frame), pixel_format)
         return _Place(frame.letterbox, frame.mode, frame.channels, pixels, source)
 
     def _foreign_frame(self, pixels: Any) -> ForeignFrame:
@@ -248,17 +319,57 @@ class Staging:
             return False
         last = places[0]
         is_alike = last.letterbox is frame.letterbox and last.mode == frame.mode and last.channels == frame.channels
+        if self.front.band:
+            return is_alike and (frame.mode in BY_THE_HOST or frame.mapped > 0)
         return is_alike and frame.mode in _STAGED
 
     def _send_again(self, frame: Frame) -> None:
         """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
-        place = self._sent[1][0]
-        height, width = place.pixels.stored_hw
+        if self.front.band:
+            if frame.mode in BY_THE_HOST:
+                self._begin(frame)
+            else:
+                self._address[0] = frame.mapped
+            return
+        pixels = self._sent[1][0].pixels
+        height, width = pixels.stored_hw
         if frame.mode == "pinned":
-            self._calls.upload(place.pixels.pointer, frame.address, height * place.pixels.pitch_bytes)
+            self._calls.upload(pixels.pointer, frame.address, height * pixels.pitch_bytes)
         else:
             with self._cores:
-                self._fill(frame, self._first_frame, height, width)
+                for _ in fill(frame, self._target(self._first_frame, height, width)):
+                    pass
+
+    def _band(self, frame: Frame) -> int:
+        """Rows of the canvas for a block if a lone frame can be letterboxed while it is fetched; else 0."""
+        is_there = frame.mode in BY_THE_HOST or (frame.mode in _ON_THE_HOST and frame.mapped > 0)
+        if self._is_shared or not self._steps.direct or not is_there:
+            return 0
+        height, width = staged_hw(frame)
+        return band_rows(3 * width, height, frame.letterbox.resized_hw[0], self._steps.band)
+
+    def _send_direct(self, frame: Frame, band: int) -> None:
+        """Make everything ready for a lone frame that is letterboxed while it is fetched."""
+        is_filled = frame.mode in BY_THE_HOST
+        pointer = self._host + self._first_frame if is_filled else frame.mapped
+        place = self._packed(0, frame, pointer, 3 * staged_hw(frame)[1])
+        self._send_tables([place], 1)
+        self._address = self._bytes[self._first_frame - 2 * FRAME_DTYPE.itemsize :][:8].view(np.uint64)
+        self.front = Front(False, band, self._following if is_filled and self._steps.pieces else None)
+        if is_filled:
+            self._begin(frame)
+
+    def _begin(self, frame: Frame) -> None:
+        """Copy a frame, or leave that to `follow` if no other thread is copying."""
+        if self.front.following is not None:
+            if self._cores.acquire(blocking=False):
+                self._signals[0] = 0
+                self._pending = frame
+                return
+            self._signals[0] = _EVERYTHING
+        with self._cores:
+            for _ in fill(frame, self._target(self._first_frame, *staged_hw(frame))):
+                pass
 
     def _make_room(self, frames: Sequence[Frame]) -> None:
         needed = sum(map(_staged_bytes, frames))
@@ -266,7 +377,7 @@ class Staging:
             self._grow(max(needed, 2 * (len(self._bytes) - self._first_frame)))
 
     def _grow(self, frame_bytes: int) -> None:
-        self.close()
+        self._drop()
         device = self._calls.stream.device
         size = self._first_frame + _rounded(frame_bytes)
         pinned = PinnedBuffer(device, size)
@@ -293,43 +404,17 @@ class Staging:
         self._calls.upload(self._device + start, self._host + start, 2 * size)
         self._sent = (batch, places)
 
-    def _fill(self, frame: Frame, offset: int, height: int, width: int) -> None:
-        """Put a frame's pixels on pinned memory, scaled if its mode says so."""
-        import cv2
-
-        target = self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
-        if frame.mode == "copied":
-            # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox is told so.
-            pixels, pick = frame.pixels, frame.pick
-            if pick is None:
-                cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
-                return
-            # The rows of one step that count lie side by side, so they are one long row.
-            long_rows = (height // pick.count, pick.count * width, 3)
-            picked = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
-            cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(long_rows))
-        elif frame.letterbox.image_hw == (height, width):
-            np.copyto(target, frame.pixels)
-        else:
-            cv2.resize(frame.pixels, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    def _target(self, offset: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+        """Where a frame lies on pinned memory."""
+        return self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
 
 
 def _staged_bytes(frame: Frame) -> int:
     """What a frame takes of the memory for frames."""
     if frame.mode not in _STAGED:
         return 0
-    height, width = _staged_hw(frame)
+    height, width = staged_hw(frame)
     return _rounded(3 * height * width)
-
-
-def _staged_hw(frame: Frame) -> tuple[int, int]:
-    """(height, width) of what the letterbox reads."""
-    box: Letterbox = frame.letterbox
-    if frame.mode == "resized":
-        return box.resized_hw
-    if frame.mode != "copied" or frame.pick is None:
-        return box.image_hw
-    return box.image_hw[0] // frame.pick.step * frame.pick.count, box.image_hw[1]
 
 
 def _rounded(size_bytes: int) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from yoloship.cuda.device_pixels import DevicePixels
-from yoloship.detect.gpu.staging import Frame, _as_found, _as_read, _Place, _staged_bytes, _staged_hw
+from yoloship.detect.gpu.filling import staged_hw
+from yoloship.detect.gpu.staging import Frame, _as_found, _as_read, _Place, _staged_bytes
 from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
 
@@ -22,7 +23,7 @@ PIXELS = np.zeros((50, 120, 3), np.uint8)
 )
 def test_a_frame_takes_the_room_of_what_is_sent(mode: Any, hw: tuple[int, int]) -> None:
     frame = Frame(PIXELS, BOX, mode)
-    assert _staged_hw(frame) == hw
+    assert staged_hw(frame) == hw
     assert 3 * hw[0] * hw[1] <= _staged_bytes(frame) < 3 * hw[0] * hw[1] + 512
     assert _staged_bytes(frame) % 16 == 0
 
@@ -36,7 +37,7 @@ def test_of_a_frame_of_which_some_rows_are_copied_only_those_take_room() -> None
     pick = RowPick.of(Letterbox.fixed((1080, 1920), (64, 96)))
     assert pick is not None
     frame = Frame(PIXELS, Letterbox.fixed((1080, 1920), (64, 96)), "copied", pick=pick)
-    height, width = _staged_hw(frame)
+    height, width = staged_hw(frame)
     assert width == 1920
     assert height == 1080 // pick.step * pick.count < 1080
 

@@ -1,0 +1,37 @@
+"""Steps of the way of one frame that can be switched on one by one while their gain is being measured: `Steps`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+VARIABLE: Final = "YOLOSHIP_GPU_STEPS"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Which steps are on.
+
+    Attributes:
+        direct: A lone frame is letterboxed while it is fetched from pinned memory.
+        ahead: That kernel is launched by itself, ahead of the graph.
+        pieces: In how many pieces a lone frame of ordinary memory is copied while the kernel follows; 0: before.
+        early: Suppression may begin while decoding ends.
+        band: Rows of the canvas for a block of that kernel.
+    """
+
+    direct: bool = False
+    ahead: bool = False
+    pieces: int = 0
+    early: bool = False
+    band: int = 8
+
+    @classmethod
+    def chosen(cls) -> Steps:
+        """What the environment variable names: ``direct,ahead,early,pieces=2,band=4``."""
+        named = dict(part.partition("=")[::2] for part in os.environ.get(VARIABLE, "").split(",") if part)
+        return cls(
+            "direct" in named, "ahead" in named, int(named.get("pieces", 0)), "early" in named,
+            int(named.get("band", 8)),
+        )  # fmt: skip

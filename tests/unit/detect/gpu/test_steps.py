@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship.detect.gpu.steps import VARIABLE, Steps
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_steps_are_off_until_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Steps.chosen() == Steps()
+    monkeypatch.setenv(VARIABLE, "direct,early,pieces=3,band=4")
+    assert Steps.chosen() == Steps(direct=True, pieces=3, early=True, band=4)
