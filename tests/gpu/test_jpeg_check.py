@@ -48,7 +48,7 @@ def test_batches_of_any_size_follow_each_other(
 
 
 def test_memory_grows_with_the_files(kernels: Mapping[str, Launchable], device: Device, stream: Stream) -> None:
-    large = Jpegs(4).large(1200, 1600)
+    large = Jpegs(4).large(1400, 1800)
     assert len(large) > 1_400_000
     with JpegCheck(kernels, device, 2) as check:
         for files in ([large[:-2]], [large, large[:-500] + END]):
