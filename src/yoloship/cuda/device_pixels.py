@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -148,14 +149,17 @@ class DevicePixels:
         Source: FFmpeg, libswscale/yuv2rgb.c, `ff_yuv2rgb_c_init_tables`. Equal to the host's conversion by measurement:
         a test compares them.
         """
-        if not self.is_planar:
-            return (0, 0, 0, 0, 0, 0)
-        red_v, blue_u, green_u, green_v = _WEIGHTS[self.matrix]
-        weights, luma, offset = [red_v, blue_u, -green_u, -green_v], (1 << 16) * 255 // 219, 8 * 16
-        if self.full_range:
-            weights, luma, offset = [int(weight * 224 / 255) for weight in weights], 1 << 16, 0
-        scaled = [(weight * (1 << 13) + (1 << 15)) >> 16 for weight in (luma, *weights)]
-        return (scaled[0], scaled[1], scaled[2], scaled[3], scaled[4], offset)
+        return _colours(self.matrix, self.full_range) if self.is_planar else (0, 0, 0, 0, 0, 0)
+
+
+@lru_cache(maxsize=16)
+def _colours(matrix: ColourMatrix, full_range: bool) -> tuple[int, int, int, int, int, int]:
+    red_v, blue_u, green_u, green_v = _WEIGHTS[matrix]
+    weights, luma, offset = [red_v, blue_u, -green_u, -green_v], (1 << 16) * 255 // 219, 8 * 16
+    if full_range:
+        weights, luma, offset = [int(weight * 224 / 255) for weight in weights], 1 << 16, 0
+    scaled = [(weight * (1 << 13) + (1 << 15)) >> 16 for weight in (luma, *weights)]
+    return (scaled[0], scaled[1], scaled[2], scaled[3], scaled[4], offset)
 
 
 def _walk(plane: tuple[int, int, int], plane_hw: tuple[int, int], backwards: tuple[bool, bool]) -> tuple[int, int, int]:

@@ -60,7 +60,7 @@ def test_a_frame_that_cannot_be_is_refused(changes: dict[str, Any], message: str
 
 
 def test_a_frame_outside_the_canvas_is_refused() -> None:
-    with pytest.raises(InputError, match=r"frames\[1\]: wrong frame: expected within the canvas \(640, 640\)"):
+    with pytest.raises(InputError, match=r"frame: wrong frame: expected within the canvas \(640, 640\)"):
         pack_frames([FRAME, replace(FRAME, top_left=(321, 0))], CANVAS_HW)
     with pytest.raises(InputError, match="expected 1 or more, got 0"):
         pack_frames([], CANVAS_HW)

@@ -25,7 +25,7 @@ from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
-from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, pack_frames
+from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
 from yoloship.cuda.letterbox_host import Following, band_rows
 from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
 from yoloship.detect.gpu.steps import Steps
@@ -49,6 +49,7 @@ _STAGED: Final = BY_THE_HOST | {"pinned"}
 _ON_THE_HOST: Final = _STAGED | {"mapped"}
 _PATIENCE_US: Final = 5000
 """How long the letterbox follows a host that copies: many times what a frame takes."""
+_NOWHERE: Final = 1
 _EVERYTHING: Final = 2**32 - 1
 _SIGNALS_APART: Final = 64
 """Words of 4 bytes between signals, so that they share no line of a cache."""
@@ -398,9 +399,14 @@ class Staging:
         start = self._first_frame - 2 * size
         canvas_hw = places[0].letterbox.input_hw
         all_places = places + places[:1] * (batch - len(places))
-        for number, describe in enumerate((_as_read, _as_found)):
-            table = self._bytes[start + number * size : start + (number + 1) * size].view(FRAME_DTYPE)
-            pack_frames([describe(place) for place in all_places], canvas_hw, table)
+        found: dict[int, bytes] = {}  # images of one size share their letterbox, and so the way back
+        rows = [frame_row(_as_read(place), canvas_hw) for place in all_places]
+        for place in all_places:
+            key = id(place.letterbox)
+            if key not in found:
+                found[key] = frame_row(_as_found(place), canvas_hw)
+            rows.append(found[key])
+        self._bytes[start : start + 2 * size] = np.frombuffer(b"".join(rows), np.uint8)
         self._calls.upload(self._device + start, self._host + start, 2 * size)
         self._sent = (batch, places)
 
@@ -428,7 +434,7 @@ def _as_read(place: _Place) -> FrameDescriptor:
 
 
 def _as_found(place: _Place) -> FrameDescriptor:
-    """The way back from the canvas to the source; no pixel is read by this one."""
+    """The way back from the canvas to the source; no pixel is read by this one, so it has a pointer to none."""
     box = place.letterbox
-    pixels = DevicePixels(place.pixels.pointer, 3 * box.image_hw[1], box.image_hw)
+    pixels = DevicePixels(_NOWHERE, 3 * box.image_hw[1], box.image_hw)
     return FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))
