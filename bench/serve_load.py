@@ -48,9 +48,9 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def started(model: Path, port: int, device: str = "cpu") -> subprocess.Popen[bytes]:
+def started(model: Path, port: int, device: str = "cpu", processes: int = 1) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "yoloship", "serve", f"m={model}", "--port", str(port), "--device", device]
-    return subprocess.Popen([*command, "--log", "none"])
+    return subprocess.Popen([*command, "--log", "none", "--processes", str(processes)])
 
 
 def wait_ready(port: int, path: str = "/readyz") -> float:
@@ -66,9 +66,9 @@ def wait_ready(port: int, path: str = "/readyz") -> float:
 
 
 @contextmanager
-def server(model: Path, device: str = "cpu") -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def server(model: Path, device: str = "cpu", processes: int = 1) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     port = free_port()
-    process = started(model, port, device)
+    process = started(model, port, device, processes)
     try:
         wait_ready(port)
         yield port, process
@@ -131,7 +131,10 @@ def real_cores() -> float:
 
 
 def cores_of(pid: int) -> tuple[float, float]:
-    """Seconds of a processor that a process has taken, and those of its first thread: the server's event loop."""
+    """Seconds of a processor that a process and its children have taken, and those of the server's event loop.
+
+    That is the first thread of the process; of several processes, only the one that watches is known.
+    """
 
     def seconds(path: str) -> float:
         if not Path(path).exists():  # a sandbox may not list threads
@@ -139,7 +142,15 @@ def cores_of(pid: int) -> tuple[float, float]:
         fields = Path(path).read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    return seconds(f"/proc/{pid}/stat"), seconds(f"/proc/{pid}/task/{pid}/stat")
+    def parent(stat: Path) -> int:
+        try:
+            return int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return 0
+
+    children = [stat for stat in Path("/proc").glob("[0-9]*/stat") if parent(stat) == pid]
+    total_s = sum(seconds(str(stat)) for stat in (Path(f"/proc/{pid}/stat"), *children))
+    return total_s, seconds(f"/proc/{pid}/task/{pid}/stat")
 
 
 def overload(port: int, pid: int, bodies: Sequence[bytes], rate: float, seconds: float, seed: int) -> dict[str, float]:
@@ -174,7 +185,7 @@ def speed(options: argparse.Namespace) -> None:
     for number in range(options.rounds):
         row: dict[str, float] = {"load": os.getloadavg()[0]}
         row["local"], row["local ms an image"] = local_rate(options.model, photos, options.seconds, options.device)
-        with server(options.model, options.device) as (port, process):
+        with server(options.model, options.device, options.processes) as (port, process):
             cpu_s = cores_of(process.pid)[0]
             saturated, alone, part = three_loads(port, PATH, bodies, options, number)
             images = sum(one.count(200) for one in (saturated, alone, part))
@@ -365,7 +376,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     for name, kind, default in (
         ("seconds", float, 10), ("rounds", int, 2), ("requests", int, 200_000), ("kills", int, 5), ("reloads", int, 5),
-        ("rate", float, 5), ("clients", int, 8), ("pictures", int, 2000),
+        ("rate", float, 5), ("processes", int, 1), ("clients", int, 8), ("pictures", int, 2000),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     options = parser.parse_args()

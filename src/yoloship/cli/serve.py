@@ -21,6 +21,7 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
         "yoloship serve best.pt",
         "yoloship serve day=best.pt night=night.onnx --port 9000",
         "yoloship serve best.engine --host 0.0.0.0 --api-keys keys.txt --tls-cert cert.pem --tls-key key.pem",
+        "yoloship serve best.engine --processes 4",
     )
 )
 @argument(
@@ -69,6 +70,13 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
     default=30.0,
     help="Time for the requests under way when the server is asked to end.",
 )
+@option(
+    "--processes",
+    type=WholeNumber(1, 64),
+    metavar="N",
+    default=1,
+    help="Server processes at the port, each with the models. For a GPU that one process cannot feed. Default: 1.",
+)
 @flag("--no-reload", help="Do not load a model again when its file is replaced.")
 @option("--log", type=click.Choice(["json", "text", "none"]), default="text", help="Form of the log lines on stderr.")
 def serve(models: tuple[str, ...], **given: Any) -> None:
@@ -88,7 +96,17 @@ def serve(models: tuple[str, ...], **given: Any) -> None:
 
     listening = Listening(given["host"], given["port"], given["tls_cert"], given["tls_key"], given["drain"])
     begin_log(given["log"])
-    run(_settings(models, given), listening, lambda address: print_err(f"serve: {address}"))
+    settings, count = _settings(models, given), given["processes"]
+
+    def started(address: str) -> None:
+        print_err(f"serve: {address}")
+
+    if count == 1:
+        run(settings, listening, started)
+        return
+    from yoloship.serve.processes import serve_together
+
+    serve_together(settings, listening, count, given["log"], started)
 
 
 def _settings(models: tuple[str, ...], given: dict[str, Any]) -> Any:

@@ -19,11 +19,15 @@ class Admission:
         room: Images that may wait or run.
         wait_s: Seconds until an image has its answer if this many are before it; an estimate.
         name: The model's name, for messages.
+
+    Attributes:
+        changed: Called with the number of images that wait or run whenever it changes.
     """
 
     def __init__(self, room: int, wait_s: Callable[[int], float], name: str) -> None:
         self.room, self._wait_s, self._name = room, wait_s, name
         self._held = 0
+        self.changed: Callable[[int], None] = lambda _: None
 
     @property
     def held(self) -> int:
@@ -56,7 +60,9 @@ class Admission:
         """
         self.check(images, deadline_in_s)
         self._held += images
+        self.changed(self._held)
         try:
             yield
         finally:
             self._held -= images
+            self.changed(self._held)

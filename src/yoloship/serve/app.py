@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from yoloship.serve.settings import ServeSettings
 
 
-def create_app(settings: ServeSettings, failed: Callable[[Exception], None] = lambda _: None) -> Starlette:
+def create_app(
+    settings: ServeSettings,
+    failed: Callable[[Exception], None] = lambda _: None,
+    loaded: Callable[[], None] | None = None,
+) -> Starlette:
     """Make the application. It loads the models in the background as soon as it is started.
 
     Args:
         settings: What to serve.
         failed: Called with the error of a model that cannot be loaded at the start.
+        loaded: Called when all models are loaded, before the application counts as started. None does not wait.
     """
     metrics = Metrics()
     state = ServerState(
@@ -43,6 +48,8 @@ def create_app(settings: ServeSettings, failed: Callable[[Exception], None] = la
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         state.models.start()
         try:
+            if loaded is not None and await state.models.are_loaded():
+                loaded()
             yield
         finally:
             await state.models.stop()

@@ -27,6 +27,7 @@ _SWITCH_S: Final = 0.0005
 """How long a thread may keep the interpreter. Answers are written by the event loop's thread, which would wait for 5 ms
 for each thread that decodes or suppresses."""
 _KEEP_ALIVE_S: Final = 30
+_BACKLOG: Final = 2048
 _OTHER_FILES: Final = 512
 """Files that are open besides connections: models, libraries, caches."""
 
@@ -41,6 +42,8 @@ class Listening:
         certificate: The file of the TLS certificate (PEM); None serves plain HTTP.
         private_key: The file of its key; None if the certificate's file has it.
         drain_s: Seconds for the requests under way when the server is asked to end.
+        is_shared: Other processes of this user listen at the port too (Linux). Then it is not listened at before the
+            models are loaded.
     """
 
     host: str = "127.0.0.1"
@@ -48,15 +51,22 @@ class Listening:
     certificate: Path | None = None
     private_key: Path | None = None
     drain_s: float = 30.0
+    is_shared: bool = False
 
 
-def serve(settings: ServeSettings, listening: Listening, started: Callable[[str], None]) -> None:
+def serve(
+    settings: ServeSettings,
+    listening: Listening,
+    started: Callable[[str], None],
+    ready: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests under way. A second SIGINT ends at once.
 
     Args:
         settings: What to serve.
         listening: Where.
         started: Called with the address once it listens; models may still be loading.
+        ready: Called when all models are loaded, if the port is shared.
 
     Raises:
         InputError: the files for TLS cannot be used.
@@ -69,10 +79,11 @@ def serve(settings: ServeSettings, listening: Listening, started: Callable[[str]
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(settings, failed)
+    app = create_app(settings, failed, ready if listening.is_shared else None)
     config = uvicorn.Config(
         app,
         http=Connection.within(settings.limits),
+        backlog=_BACKLOG,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -83,11 +94,13 @@ def serve(settings: ServeSettings, listening: Listening, started: Callable[[str]
         timeout_graceful_shutdown=max(1, round(listening.drain_s)),
     )
     config.load()
-    config.ssl = _tls(listening)
+    config.ssl = check_tls(listening)
     server = _Server(config)
     allow_files(settings.limits.max_connections + _OTHER_FILES)
-    with _listening_socket(listening) as sock:
-        started(_address(listening, sock))
+    with bound_socket(listening) as sock:
+        if not listening.is_shared:
+            sock.listen(_BACKLOG)  # connections wait until they are taken
+        started(address_of(listening, sock))
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         try:
@@ -127,15 +140,21 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _listening_socket(listening: Listening) -> socket.socket:
+def bound_socket(listening: Listening) -> socket.socket:
+    """A socket that has the address, and does not listen yet.
+
+    Raises:
+        OutputError: the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only for sockets that name their protocol. It would hold answers for 40 ms.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform != "win32":  # where it would let others listen at the same port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listening.is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((listening.host, listening.port))
-        sock.listen(2048)
     except (OSError, OverflowError) as error:
         sock.close()
         reason = getattr(error, "strerror", None) or str(error)
@@ -145,12 +164,18 @@ def _listening_socket(listening: Listening) -> socket.socket:
     return sock
 
 
-def _address(listening: Listening, sock: socket.socket) -> str:
+def address_of(listening: Listening, sock: socket.socket) -> str:
+    """The address of a server as a client writes it."""
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     return f"http{'' if listening.certificate is None else 's'}://{host}:{sock.getsockname()[1]}/"
 
 
-def _tls(listening: Listening) -> ssl.SSLContext | None:
+def check_tls(listening: Listening) -> ssl.SSLContext | None:
+    """The certificate and its key, ready for use; None for plain HTTP.
+
+    Raises:
+        InputError: they cannot be used.
+    """
     if listening.certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

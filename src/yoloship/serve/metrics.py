@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
     from yoloship.serve.engine import Times
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder where several processes keep their metrics, so that each has those of all."""
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of its own.
+    """The metrics of one server, in a registry of its own, or of all its processes, in files of a folder.
 
     Attributes:
         requests: Answers, by address, status and model.
@@ -26,8 +30,10 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        self._folder = os.environ.get(FOLDER_VARIABLE)
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        if self._folder is None:
+            ProcessCollector(registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"yoloship_{name}", text, ["model"], buckets=buckets, registry=registry)
@@ -39,8 +45,12 @@ class Metrics:
             "yoloship_rejected", "Images refused or dropped before they ran.", ["model", "reason"], registry=registry
         )
         self.reloads = Counter("yoloship_loads", "Loads of a model.", ["model", "outcome"], registry=registry)
-        self.ready = Gauge("yoloship_model_ready", "1 if the model answers.", ["model"], registry=registry)
-        self.in_flight = Gauge("yoloship_in_flight", "Images that wait or run.", ["model"], registry=registry)
+        self.ready = Gauge(
+            "yoloship_model_ready", "1 if the model answers.", ["model"], registry=registry, multiprocess_mode="livemin"
+        )
+        self.in_flight = Gauge(
+            "yoloship_in_flight", "Images that wait or run.", ["model"], registry=registry, multiprocess_mode="livesum"
+        )
         self._batch = histogram("batch_images", "Images of the run that an image was part of.", _IMAGES)
         self._decode = histogram("decode_seconds", "Seconds to decode an image.", _SECONDS)
         self._queue = histogram("queue_seconds", "Seconds that an image waited.", _SECONDS)
@@ -57,4 +67,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics, in Prometheus' text format."""
-        return generate_latest(self._registry)
+        registry = self._registry
+        if self._folder is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]  # it has no types
+        return generate_latest(registry)

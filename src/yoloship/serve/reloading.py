@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -46,6 +45,7 @@ class ModelTable:
         self._hosts = {model.name: ModelHost(model, settings.limits, self.workers) for model in settings.models}
         self._stamps: dict[str, Stamp | None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
 
     def __iter__(self) -> Iterator[ModelHost]:
         return iter(self._hosts.values())
@@ -71,8 +71,15 @@ class ModelTable:
         """Load the models in the background, one after the other, and then watch their files."""
         for host in self:
             self._metrics.ready.labels(host.name).set(0)
-            self._metrics.in_flight.labels(host.name).set_function(partial(_held, host))
+            in_flight = self._metrics.in_flight.labels(host.name)
+            in_flight.set(0)
+            host.admission.changed = in_flight.set
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def are_loaded(self) -> bool:
+        """Wait until all models were loaded for the first time, or one of them could not be; which of both it was."""
+        await self._tried.wait()
+        return self.is_ready
 
     async def stop(self) -> None:
         """Stop watching, and close all detectors once their requests have their answers."""
@@ -90,7 +97,9 @@ class ModelTable:
             error = await self._load(host)
             if error is not None:
                 self._failed(error)
+                self._tried.set()
                 return
+        self._tried.set()
         if not self._settings.watch_s:
             return
         changed: dict[str, Stamp] = {}
@@ -155,7 +164,3 @@ def stamp_of(model: ServedModel) -> Stamp | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _held(host: ModelHost) -> float:
-    return float(host.admission.held)

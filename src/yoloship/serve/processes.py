@@ -1,0 +1,287 @@
+"""Several server processes at one port, for a GPU that is faster than the one thread that answers: `serve_together`.
+
+Each process is a whole server with its own copy of the models. Linux shares new connections out among them. The process
+that started them only watches: one that dies is started again, and all end together. Their metrics lie in files of a
+folder, where each of them finds those of all.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from yoloship.errors import InputError, SessionError, YoloshipError
+from yoloship.serve.listening import Listening, address_of, bound_socket, check_tls, serve
+from yoloship.serve.logs import LogForm, begin_log
+from yoloship.serve.metrics import FOLDER_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
+
+    from yoloship.serve.settings import ServeSettings
+
+MAX_PROCESSES: Final = 64
+_HEALTHY_S: Final = 30.0
+"""A process that lived for this long did not fail at its start."""
+_FIRST_DELAY_S: Final = 0.5
+_MAX_DELAY_S: Final = 10.0
+_KILLED_AFTER_S: Final = 5.0
+"""A process has this much time to end beyond that for its requests."""
+
+_logger = logging.getLogger("yoloship.serve")
+
+
+def serve_together(
+    settings: ServeSettings, listening: Listening, count: int, log: LogForm, started: Callable[[str], None]
+) -> None:
+    """Serve with several processes until SIGTERM or SIGINT; each finishes the requests under way.
+
+    A process takes connections once its models are loaded.
+
+    Args:
+        settings: What to serve. The limits of connections, of bodies and of the queue are those of all processes.
+        listening: Where; port 0 takes a free one.
+        count: How many processes.
+        log: The form of their log lines.
+        started: Called with the address; models are still being loaded.
+
+    Raises:
+        InputError: this is not Linux, the number is out of range, or the files for TLS cannot be used.
+        OutputError: the address cannot be listened at.
+        SessionError: processes die as soon as they are started.
+        YoloshipError: a model cannot be loaded.
+    """
+    if not sys.platform.startswith("linux"):
+        raise InputError("several processes at one port need Linux", subject="--processes", hint="leave it out")
+    if not 1 <= count <= MAX_PROCESSES:
+        raise InputError("out of range", subject="--processes", expected=f"1 to {MAX_PROCESSES}", got=str(count))
+    check_tls(listening)
+    with ExitStack() as stack:
+        held = stack.enter_context(bound_socket(replace(listening, is_shared=True)))  # keeps the port for all
+        shared = replace(listening, port=held.getsockname()[1], is_shared=True)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yoloship-metrics-"))
+        stack.enter_context(_variable(FOLDER_VARIABLE, folder))
+        started(address_of(shared, held))
+        _Family(_share_of(settings, count), shared, log, folder).run(count)
+
+
+def _share_of(settings: ServeSettings, count: int) -> ServeSettings:
+    """What one of so many processes may take."""
+    limits = settings.limits
+    return replace(
+        settings,
+        limits=replace(
+            limits,
+            max_connections=-(-limits.max_connections // count),
+            held_body_bytes=max(limits.held_body_bytes // count, limits.max_body_bytes),
+            queue=None if limits.queue is None else -(-limits.queue // count),
+        ),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A place among the processes.
+
+    Attributes:
+        process: The process; None while it waits to be started again.
+        pipe: Messages of the process. When this end of it closes, the process ends.
+        born_s: When it was started.
+        failures: How many times in a row it died young.
+        due_s: When it is started again.
+    """
+
+    process: BaseProcess | None = None
+    pipe: Connection | None = None
+    born_s: float = 0.0
+    failures: int = 0
+    due_s: float = 0.0
+
+
+@dataclass(eq=False)
+class _Family:
+    """The processes, and what to do about their ends.
+
+    Attributes:
+        settings: What each of them serves.
+        listening: Where all of them listen.
+        log: The form of their log lines.
+        folder: Where their metrics lie.
+    """
+
+    settings: ServeSettings
+    listening: Listening
+    log: LogForm
+    folder: str
+    _members: list[_Member] = field(default_factory=list)
+    _error: YoloshipError | None = None
+    _has_worked: bool = False
+
+    def run(self, count: int) -> None:
+        """Start them, and keep them running until a signal."""
+        woken, wakes = os.pipe()
+        try:
+            with _on_signals(lambda: os.write(wakes, b"\0")):
+                self._members = [_Member() for _ in range(count)]
+                try:
+                    self._watch(woken)
+                finally:
+                    self._end()
+        finally:
+            os.close(woken)
+            os.close(wakes)
+        if self._error is not None:
+            raise self._error
+
+    def _watch(self, woken: int) -> None:
+        while self._error is None:
+            now_s = time.monotonic()
+            for member in self._members:
+                if member.process is None and member.due_s <= now_s:
+                    self._start(member)
+            due_s = min((member.due_s for member in self._members if member.process is None), default=None)
+            pipes: list[Any] = [member.pipe for member in self._members if member.pipe is not None]
+            sentinels: list[Any] = [member.process.sentinel for member in self._members if member.process is not None]
+            ready = wait([woken, *pipes, *sentinels], None if due_s is None else max(due_s - now_s, 0))
+            if woken in ready:
+                return
+            for member in self._members:
+                if member.pipe in ready:
+                    self._hear(member)
+                if member.process is not None and member.process.exitcode is not None:
+                    self._bury(member)
+
+    def _start(self, member: _Member) -> None:
+        context = multiprocessing.get_context("spawn")
+        member.pipe, theirs = context.Pipe()
+        member.process = context.Process(
+            target=_serve_one, args=(self.settings, self.listening, self.log, theirs), name="yoloship-serve"
+        )
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process that begins has no use for it
+        try:
+            member.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            theirs.close()
+        member.born_s = time.monotonic()
+
+    def _hear(self, member: _Member) -> None:
+        assert member.pipe is not None
+        try:
+            message = member.pipe.recv()
+        except EOFError:
+            member.pipe.close()
+            member.pipe = None
+            return
+        if message is None:
+            self._has_worked = True
+        elif not self._has_worked:
+            self._error = message
+        else:
+            _logger.error("a server process ended: %s", message)
+
+    def _bury(self, member: _Member) -> None:
+        """Say that a process ended, and have it started again."""
+        process = member.process
+        assert process is not None
+        if member.pipe is not None and member.pipe.poll():
+            self._hear(member)
+        self._forget(member)
+        lived_s = time.monotonic() - member.born_s
+        member.failures = 1 if lived_s > _HEALTHY_S else member.failures + 1
+        if self._error is not None:
+            return
+        if not self._has_worked and member.failures > 2:
+            self._error = SessionError(
+                f"server processes end as soon as they are started ({_how_ended(process)})",
+                hint="see their lines above",
+            )
+            return
+        delay_s = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** (member.failures - 1))
+        member.due_s = time.monotonic() + delay_s
+        _logger.error(
+            "server process %s ended (%s); another is started in %.1f s", process.pid, _how_ended(process), delay_s
+        )
+
+    def _end(self) -> None:
+        """End all: they finish their requests, and are killed if that takes too long."""
+        living = [member.process for member in self._members if member.process is not None]
+        for process in living:
+            process.terminate()
+        until_s = time.monotonic() + self.listening.drain_s + _KILLED_AFTER_S
+        for process in living:
+            process.join(max(until_s - time.monotonic(), 0))
+            if process.exitcode is None:
+                _logger.error("server process %s does not end, and is killed", process.pid)
+                process.kill()
+                process.join()
+        for member in self._members:
+            self._forget(member)
+
+    def _forget(self, member: _Member) -> None:
+        if member.process is not None and member.process.pid is not None:
+            mark_process_dead(member.process.pid, self.folder)  # type: ignore[no-untyped-call]  # it has no types
+        if member.pipe is not None:
+            member.pipe.close()
+        member.process = member.pipe = None
+
+
+def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe: Connection) -> None:
+    """One process: serve, and tell the one that watches when the models are loaded, or why they are not."""
+    begin_log(log)
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    try:
+        serve(settings, listening, lambda _: None, ready=lambda: pipe.send(None))
+    except YoloshipError as error:
+        pipe.send(error)
+        sys.exit(1)
+
+
+def _end_with(pipe: Connection) -> None:
+    """End this process when the one that watches is gone. It sends nothing."""
+    with suppress(EOFError, OSError):
+        pipe.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _how_ended(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, which processes that are started have too."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _on_signals(act: Callable[[], object]) -> Iterator[None]:
+    """Do something on SIGTERM and SIGINT instead of what they do."""
+    before = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""Several server processes at one port, as real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, settings_of
+from yoloship.errors import InputError, OutputError
+from yoloship.serve.listening import Listening
+from yoloship.serve.processes import MAX_PROCESSES, _share_of, serve_together
+from yoloship.serve.settings import RequestLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux shares a port")
+_PATIENCE_S = 60.0
+
+
+@contextmanager
+def two_processes(model: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server of two processes, and its address."""
+    command = [sys.executable, "-m", "yoloship", "serve", str(model), "--port", "0", "--processes", "2"]
+    log = model.with_suffix(".log")
+    with log.open("wb") as out, subprocess.Popen(command, stderr=out) as server:
+        try:
+            yield server, until(lambda: (re.findall(r"serve: (\S+)/", log.read_text()) or [""])[0])
+        finally:
+            server.terminate()
+            server.wait(_PATIENCE_S)
+
+
+def until(found: object) -> str:
+    """What a function gives once it gives something."""
+    assert callable(found)
+    end_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end_s:
+        if value := found():
+            return str(value)
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def children(server: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that serve; what tracks the resources of Python is not one of them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may have ended meanwhile
+            parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
+            if int(parent) == server.pid and b"spawn_main" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def answered(address: str, requests: int) -> list[int]:
+    """The statuses of requests, each on a connection of its own; 0 if it was cut."""
+
+    def status() -> int:
+        try:
+            return httpx.post(address + PREDICT, content=PHOTO, headers=JPEG, timeout=20).status_code
+        except httpx.HTTPError:
+            return 0
+
+    return [status() for _ in range(requests)]
+
+
+def counted(address: str, name: str) -> float:
+    """A number of the metrics, all labels together."""
+    text = httpx.get(address + "/metrics", timeout=20).text
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(address + "/readyz", timeout=20).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_both_answer_count_together_and_end_together(tmp_path: Path) -> None:
+    with two_processes(cat_model(tmp_path)) as (server, address):
+        until(lambda: is_ready(address))
+        until(lambda: len(children(server)) == 2)
+        assert answered(address, 12) == [200] * 12
+        assert counted(address, "yoloship_image_seconds_count") == 12
+        assert counted(address, "yoloship_model_ready") == 1
+        assert counted(address, "yoloship_in_flight") == 0
+        own = children(server)
+        server.terminate()
+        assert server.wait(_PATIENCE_S) == 0
+        assert not [pid for pid in own if Path(f"/proc/{pid}").exists()]
+
+
+def test_one_that_dies_is_started_again(tmp_path: Path) -> None:
+    with two_processes(cat_model(tmp_path)) as (server, address):
+        until(lambda: is_ready(address))
+        first, second = (int(pid) for pid in until(lambda: " ".join(map(str, pair_of(server)))).split())
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len(now := children(server)) == 2 and first not in now and second in now)
+        until(lambda: set(answered(address, 4)) == {200})
+
+
+def pair_of(server: subprocess.Popen[bytes]) -> list[int]:
+    found = children(server)
+    return found if len(found) == 2 else []
+
+
+def test_none_outlives_the_process_that_watches(tmp_path: Path) -> None:
+    with two_processes(cat_model(tmp_path)) as (server, address):
+        until(lambda: is_ready(address))
+        own = pair_of(server)
+        server.kill()
+        until(lambda: not [pid for pid in own if Path(f"/proc/{pid}").exists()])
+
+
+def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:
+    model = tmp_path / "cat.onnx"
+    model.write_bytes(b"garbage")
+    command = [sys.executable, "-m", "yoloship", "serve", str(model), "--port", "0", "--processes", "2"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert done.returncode == 1
+    assert "cat.onnx: is a text file" in done.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_had_is_said_before_a_process_is_started(tmp_path: Path) -> None:
+    settings = settings_of(cat_model(tmp_path))
+    with pytest.raises(InputError, match=f"--processes: out of range: expected 1 to {MAX_PROCESSES}, got 65"):
+        serve_together(settings, Listening(port=0), 65, "none", print)
+    with pytest.raises(OutputError, match="cannot be listened at"):
+        serve_together(settings, Listening("203.0.113.1", 80), 2, "none", print)
+    with pytest.raises(InputError, match="certificate"):
+        serve_together(settings, Listening(port=0, certificate=tmp_path / "none.pem"), 2, "none", print)
+
+
+def test_the_limits_are_those_of_all_processes(tmp_path: Path) -> None:
+    limits = RequestLimits(max_connections=10, held_body_bytes=90 << 20, queue=7, max_body_bytes=40 << 20)
+    share = _share_of(settings_of(cat_model(tmp_path), limits), 3).limits
+    assert (share.max_connections, share.queue) == (4, 3)
+    assert share.held_body_bytes == 40 << 20  # room for one body at least
