@@ -13,6 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship.detect.pipeline import Encoded
 from yoloship.detect.stream import ImageBudget, Outcome
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.model import images_first
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from yoloship.detect.options import DetectOptions
-    from yoloship.detect.pipeline import PlacedImage
+    from yoloship.detect.pipeline import Pipeline, PlacedImage
     from yoloship.detect.stream import Image, Reserve
+    from yoloship.images import ChannelOrder
     from yoloship.runtime.session import DeviceSession
 
     Run = Callable[[Sequence[PlacedImage], DetectOptions], list[Any]]
@@ -106,18 +108,28 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, image: PlacedImage, options: DetectOptions) -> RunFuture:
+    @property
+    def runs_in_this_thread(self) -> bool:
+        """Whether the caller is one of its threads."""
+        return threading.current_thread() in self._threads
+
+    def submit(self, image: PlacedImage, options: DetectOptions, future: RunFuture | None = None) -> RunFuture:
         """Queue an image; it must not change until the future is done.
 
         It blocks while there is no room, unless it is called by a thread of this batcher: that one has to make room.
+
+        Args:
+            image: The image.
+            options: What to keep of its answer.
+            future: Gets the answer; None makes one.
 
         Raises:
             SessionError: the batcher is closed, or this is a forked child, where its threads do not run.
         """
         if os.getpid() != self._pid:
             raise forked(self._model_name)
-        takes_room = self._room.acquire(blocking=threading.current_thread() not in self._threads)
-        request = _Request(image, options, RunFuture(), self._room if takes_room else None)
+        takes_room = self._room.acquire(blocking=not self.runs_in_this_thread)
+        request = _Request(image, options, future or RunFuture(), self._room if takes_room else None)
         with self._lock:
             if self._closed:
                 request.make_room()
@@ -188,6 +200,54 @@ class Batcher:
                 self._calls.put(None)
             if is_over or requests:
                 return requests
+
+
+def submitted(
+    pipeline: Pipeline, batcher: Batcher, image: object, channels: ChannelOrder, options: DetectOptions
+) -> RunFuture:
+    """Queue an image that has to be read, placed, and perhaps decoded by others first.
+
+    Args:
+        pipeline: Reads and places it.
+        batcher: Runs it.
+        image: As `Detector.submit` takes it.
+        channels: The order of its colours if it is an array.
+        options: What to keep of its answer.
+
+    Raises:
+        YoloshipError: it cannot be read, or is not an image that the model takes; or the batcher is closed.
+    """
+    image, channels = pipeline.opened(image, channels)
+    future = RunFuture()
+
+    def decoded(found: object) -> None:
+        try:
+            if isinstance(found, BaseException):
+                raise found
+            _queue(pipeline, batcher, pipeline.place(found, "bgr"), options, future)
+        except BaseException as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    if isinstance(image, Encoded):
+        may_wait = not batcher.runs_in_this_thread
+        image.decode_later(decoded, is_wanted=lambda: not future.cancelled(), may_wait=may_wait)
+    else:
+        _queue(pipeline, batcher, pipeline.place(image, channels), options, future)
+    return future
+
+
+def _queue(
+    pipeline: Pipeline, batcher: Batcher, placed: PlacedImage, options: DetectOptions, future: RunFuture
+) -> None:
+    handed = pipeline.hand_over(placed)
+    try:
+        batcher.submit(handed, options, future)
+    except BaseException:
+        handed.release()
+        raise
+    if handed is not placed:  # a callback stays with its future, and so does all that it knows
+        future.add_done_callback(lambda _: handed.release())
 
 
 def forked(model_name: str) -> SessionError:
@@ -307,13 +367,14 @@ def in_batches(
             memory.release(ticket.index, image)
             if stopped.is_set():
                 raise InputError("the stream was closed")
+            kept = _on_host(image) if keep_images else None
             ticket.detecting = steps.submit(image)
         except YoloshipError as error:
             ticket.error = error
             memory.release(ticket.index)
             return
         if keep_images:
-            ticket.image = image
+            ticket.image = kept
         else:
             index = ticket.index  # a callback that knew the ticket would keep it, and its source, in a cycle
             ticket.detecting.add_done_callback(lambda _: memory.release(index))
@@ -349,6 +410,11 @@ def in_batches(
         under_way = [ticket.detecting for ticket in pending if ticket.detecting and not ticket.detecting.cancel()]
         if may_wait:
             wait(under_way)  # afterwards the caller may change its arrays
+
+
+def _on_host(image: Any) -> Any:
+    """An image for drawing; one that a decoder has put into device memory comes down."""
+    return image.host() if hasattr(image, "host") else image
 
 
 def _at_once(work: Callable[[_Ticket], None], ticket: _Ticket) -> Future[None]:

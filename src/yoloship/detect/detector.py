@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.async_stream import StreamArguments
     from yoloship.detect.batching import Batcher
-    from yoloship.detect.pipeline import Pipeline, PlacedImage, Placement, ShapeMode
+    from yoloship.detect.pipeline import Decoding, Pipeline, PlacedImage, Placement, ShapeMode
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -183,6 +183,11 @@ class Detector(Closing, Generic[ResultT]):
         return self._pipeline.device
 
     @property
+    def decoding(self) -> Decoding:
+        """Who decodes image files, and why. It opens the GPU's decoder if nothing has needed it yet."""
+        return self._pipeline.decoding
+
+    @property
     def options(self) -> DetectOptions:
         """Which detections are kept, unless a call gives other options."""
         return self._options
@@ -305,7 +310,7 @@ class Detector(Closing, Generic[ResultT]):
             YoloshipError: an image, an option or a run failed, with the class of error that a call raises.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
-        placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
+        placed = self._pipeline.place_all(several_images(images, self.info.channels), order)
         results: dict[int, Any] = {}
         for rows in self._runs(placed):
             found = self._pipeline.run([placed[row] for row in rows], chosen)
@@ -338,7 +343,7 @@ class Detector(Closing, Generic[ResultT]):
                 and images of nvImageCodec state their own order, which is then used.
 
         Returns:
-            A future of the detections. It raises what failed while the model ran.
+            A future of the detections. It raises what failed while the model ran, or while the GPU decoded a file.
 
         Raises:
             ImageError: the image cannot be read.
@@ -456,7 +461,7 @@ class Detector(Closing, Generic[ResultT]):
             YoloshipError: an image, an option or a run failed, with the class of error that a call raises.
         """
         chosen, order = self._chosen()
-        placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
+        placed = self._pipeline.place_all(several_images(images, self.info.channels), order)
         if not placed:
             raise InputError("no images to time", expected="at least one")
         stages_ms: dict[str, float] = {}
@@ -524,16 +529,10 @@ class Detector(Closing, Generic[ResultT]):
 
     def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Any]:
         """Queue an image for the threads of `submit`."""
-        placed, batcher = self._pipeline.place(image, channels), self._batches()
-        handed = self._pipeline.hand_over(placed)
-        try:
-            future = batcher.submit(handed, options)
-        except BaseException:
-            handed.release()
-            raise
-        if handed is not placed:  # a callback stays with its future, and so does all that it knows
-            future.add_done_callback(lambda _: handed.release())
-        return cast("Future[ResultT]", future)
+        batcher = self._batches()
+        from yoloship.detect.batching import submitted
+
+        return submitted(self._pipeline, batcher, image, channels, options)
 
     def _batches(self) -> Batcher:
         """The threads of `submit`; started when first needed, unless the detector is closed."""

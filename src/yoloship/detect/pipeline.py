@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -163,6 +163,41 @@ def _with_known_transform(info: ModelInfo, shape_mode: ShapeMode, model_name: st
     return info
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Who decodes image files for a detector.
+
+    Attributes:
+        images: ``gpu`` for JPEG files if they are in its forms, the CPU for the others; ``cpu`` for all of them.
+        reason: What the GPU uses, or why the CPU decodes.
+    """
+
+    images: Literal["gpu", "cpu"]
+    reason: str
+
+
+class Encoded(ABC):
+    """An image that other threads can decode."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def decode_later(
+        self, then: Callable[[object], None], *, is_wanted: Callable[[], bool] = lambda: True, may_wait: bool = True
+    ) -> None:
+        """Queue it for the threads that decode.
+
+        Args:
+            then: Called once, by one of those threads, with what `Pipeline.place` takes for it, or with an error. It
+                must not raise.
+            is_wanted: If it says no when the image's turn comes, the image is dropped, and nothing is called.
+            may_wait: Whether to wait while many images wait already.
+
+        Raises:
+            SessionError: the detector is closed.
+        """
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedImage:
     """An image, and where it lies on the model's canvas.
@@ -240,6 +275,23 @@ class Pipeline(Closing):
             ImageError: it cannot be read.
             InputError: it is not an image that the model takes.
         """
+
+    def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
+        """Do what `place` does for each image. The first that fails raises."""
+        return [self.place(image, channels) for image in images]
+
+    def opened(self, image: object, channels: ChannelOrder) -> tuple[object, ChannelOrder]:
+        """Do the part of `place` that a caller of `Detector.submit` waits for.
+
+        Returns:
+            What `place` takes for it, perhaps `Encoded`.
+        """
+        return image, channels
+
+    @property
+    def decoding(self) -> Decoding:
+        """Who decodes image files."""
+        return Decoding("cpu", "the CPU prepares the images")
 
     @abstractmethod
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:

@@ -273,6 +273,15 @@ _ALL = (
         needs_gpu=True,
     ),
     _Wanted(
+        "gpu-media",
+        "decoding JPEG files on the GPU",
+        "an NVIDIA GPU with a JPEG engine, such as an H100; nvidia-nvjpeg; cuda.bindings",
+        ("gpu_media",),
+        False,
+        "pip install 'yoloship[cuda,gpu-media]'",
+        needs_gpu=True,
+    ),
+    _Wanted(
         "eval", "mAP on labelled images", "hotcoco, pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"
     ),
     _Wanted("heic", "HEIC images", "pillow-heif", ("heic",), False, "pip install 'yoloship[heic]'"),

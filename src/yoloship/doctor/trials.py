@@ -137,6 +137,28 @@ def run_lean() -> dict[str, Any]:
     return _execute("lean")
 
 
+def gpu_media() -> dict[str, Any]:
+    """Decode a JPEG with the GPU's engine and compare its pixels."""
+    import cv2
+
+    from yoloship.cuda.buffers import DeviceBuffer, download
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.nvjpeg import NvJpeg, Target
+    from yoloship.cuda.stream import Stream
+    from yoloship.images import read_image
+
+    image = cv2.resize(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5, (64, 48))
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    received = np.zeros(image.shape, np.uint8)
+    with Device.open() as device, NvJpeg(device) as decoder, Stream(device) as stream:
+        with DeviceBuffer(device, received.nbytes) as buffer:
+            decoder.decode([data], [Target(buffer.pointer, received.strides[0])])
+            download(stream, received, buffer.pointer)
+            stream.sync()
+        _expect(int(np.abs(received.astype(int) - read_image(data)).max()) <= 1, True)
+        return {"nvjpeg": ".".join(map(str, decoder.version)), "device": device.name}
+
+
 def rtx_plugin() -> dict[str, Any]:
     """Run a graph with NVIDIA's plugin for ONNX Runtime and compare its numbers."""
     from yoloship.cuda.device import Device
@@ -255,6 +277,7 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             run_lean,
             rtx_plugin,
             cuda,
+            gpu_media,
             pillow,
             heic,
             video,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.device import Device
     from yoloship.detect.pipeline import ShapeMode
+    from yoloship.images import DecodeChoice
     from yoloship.model import ModelInfo
     from yoloship.runtime.session import DeviceSession, RuntimePrecision
     from yoloship.transforms import Transform
@@ -45,6 +46,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     transform: Transform | str | None = None,
     runtime: str | None = None,
     precision: RuntimePrecision | None = None,
+    decode: DecodeChoice = "auto",
 ) -> Detector:
     """Make a detector of an ONNX file or an engine.
 
@@ -60,6 +62,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         transform: For classification models: how an image becomes the input; None takes what the file says.
         runtime: The runtime's name; None takes the default for the kind of file.
         precision: The arithmetic of float32 layers; None takes the runtime's default.
+        decode: Who decodes JPEG files.
 
     Returns:
         A detector. If the model takes other inputs than one of RGB images in [0, 1], or classifies, only the network
@@ -83,10 +86,15 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
         on_cpu = info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1
         if on_cpu or model_input.info.transform is not None:
+            if decode == "gpu":
+                raise InputError(
+                    "has no effect on this model, because the CPU prepares its images",
+                    subject="decode", expected="auto or cpu", got="gpu", hint="leave it out",
+                )  # fmt: skip
             return _with_the_rest_on_the_cpu(stack, session, model_input, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
-            pipeline = CudaPipeline(session, kernels, model_input, tuning=tuning, owned=owned)
+            pipeline = CudaPipeline(session, kernels, model_input, tuning=tuning, decode=decode, owned=owned)
         except BaseException:
             owned.close()
             raise

@@ -30,7 +30,7 @@ from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.errors import InputError, SessionError, visible
-from yoloship.images.normalise import ChannelOrder
+from yoloship.images.normalise import ChannelOrder, DecodeChoice
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST, HeadChoice
 from yoloship.runtime import choose_runtime
@@ -116,6 +116,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     runtime_precision: RuntimePrecision | None = None,
     workers: int | None = None,
     cuda_tuning: CudaTuning | None = None,
+    decode: DecodeChoice = "auto",
 ) -> Detector:
     """Load a model as a detector.
 
@@ -162,6 +163,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             among images at the same time, ``latency`` gives all to one.
         cuda_tuning: How the GPU is used; not for the CPU. For a model that does not take colour images,
             `transfer` and `on_full_memory` have no effect, and are refused.
+        decode: Who decodes image files: ``cpu``; ``gpu``, which decodes JPEG files on the GPU that runs the model, and
+            needs one with a JPEG engine and the extra `gpu-media`; or ``auto``, which takes the GPU if it can. Files
+            in other forms than the GPU's are always decoded by the CPU. `Detector.decoding` says what was chosen.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -194,6 +198,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         ("tuned_for", "no such choice", tuned_for, get_args(TunedFor)),
         ("runtime_precision", "no such choice", runtime_precision, (None, *get_args(RuntimePrecision))),
         ("head", "no such choice", head, (None, *get_args(HeadChoice))),
+        ("decode", "no such choice", decode, get_args(DecodeChoice)),
     ):
         if not isinstance(given, str | None) or given not in allowed:
             expected = " or ".join(filter(None, allowed))
@@ -264,12 +269,15 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             transform=transform,
             runtime=runtime,
             precision=runtime_precision,
+            decode=decode,
         )
         _logger.info(_LOADED, visible(model_name), on_gpu.session, time.perf_counter() - started, "")
         return on_gpu
 
     if cuda_tuning is not None:
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
+    if decode == "gpu":
+        raise InputError("needs the model on a GPU", subject="decode", expected="device='cuda'", got="device='cpu'")
 
     try:
         session = chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s, workers))

@@ -59,8 +59,8 @@ def test_a_file_in_the_working_directory_that_is_named_like_a_library_is_not_run
 def test_each_extra_of_the_package_is_a_capability() -> None:
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
     table = text.split("[project.optional-dependencies]\n")[1].split("\n[")[0]
-    extras = set(re.findall(r"^(\w+) = \[", table, re.MULTILINE)) - {"dev", "docs"}
-    assert extras - {"rtx", "cuda12"} <= set(CAPABILITIES)  # of those two, `build` and `cuda` speak
+    extras = set(re.findall(r"^([\w-]+) = \[", table, re.MULTILINE)) - {"dev", "docs"}
+    assert extras - {"rtx", "cuda12", "gpu-media12"} <= set(CAPABILITIES)  # others speak of them
 
 
 def test_an_image_of_an_iphone_is_written_and_read() -> None:

@@ -21,13 +21,15 @@ from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
+from yoloship.detect.gpu.decoding import JpegDecoding
+from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
-from yoloship.errors import CudaError
-from yoloship.images import stated_order
+from yoloship.errors import CudaError, YoloshipError
+from yoloship.images import ImageFile, open_image, read_image, stated_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,9 +40,9 @@ if TYPE_CHECKING:
     from yoloship.cuda.compiler import Launchable
     from yoloship.detect.gpu.transfer import TransferPlan
     from yoloship.detect.options import DetectOptions
-    from yoloship.detect.pipeline import DetectSteps, ModelInput, PlacedImage
+    from yoloship.detect.pipeline import Decoding, DetectSteps, ModelInput, PlacedImage
     from yoloship.detect.stream import Outcome, Reserve
-    from yoloship.images import ChannelOrder
+    from yoloship.images import ChannelOrder, DecodeChoice
     from yoloship.results import Result
     from yoloship.runtime.session import DeviceSession
 
@@ -62,6 +64,7 @@ class CudaPipeline(Pipeline):
         kernels: Loaded on the session's device, and open longer than the pipeline unless `owned` closes them.
         model: How images meet the network.
         tuning: How the device is shared out.
+        decode: Who decodes JPEG files.
         owned: Closed with the pipeline, after its session; not if the constructor fails.
     """
 
@@ -74,6 +77,7 @@ class CudaPipeline(Pipeline):
         model: ModelInput,
         *,
         tuning: CudaTuning | None = None,
+        decode: DecodeChoice = "auto",
         owned: ExitStack | None = None,
     ) -> None:
         info = model.info
@@ -86,6 +90,7 @@ class CudaPipeline(Pipeline):
         self._transfers: dict[tuple[int, int], TransferPlan] = {}
         setup = SlotSetup(DeviceModel(session, info, kernels), largest, threading.Lock(), self._tuning.plans)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
+        self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
         self._intake = Stream(session.device)
         self._preparing = threading.Lock()
 
@@ -119,12 +124,61 @@ class CudaPipeline(Pipeline):
                 return Frame(
                     pixels, self._transfer(hw).letterbox, "resident", channels=stated_order(pixels) or channels
                 )
-            pixels, channels = as_image(image, channels=channels), "bgr"
+            pixels, channels = self.opened(image, channels)
+            if isinstance(pixels, QueuedJpeg):
+                return self._decoded([pixels])[0]
         plan = self._transfer(pixels.shape[:2])
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
             return Frame(pixels, plan.letterbox, plan.pageable, 0, plan.pick, channels)
         return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels, pinned[1])
+
+    def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
+        """Do what `place` does for each image, and decode JPEGs together. The first that fails raises."""
+        opened: list[tuple[object, ChannelOrder]] = []
+        failure: Exception | None = None
+        try:
+            opened.extend(self.opened(image, channels) for image in images)
+        except YoloshipError as error:  # raised unless an image before it fails
+            failure = error
+        files = [image for image, _ in opened if isinstance(image, QueuedJpeg)]
+        decoded = iter(self._decoded(files))
+        placed: list[PlacedImage] = [
+            next(decoded) if isinstance(image, QueuedJpeg) else self.place(image, order) for image, order in opened
+        ]
+        if failure is not None:
+            raise failure
+        return placed
+
+    def opened(
+        self, image: object, channels: ChannelOrder, reserve: Reserve | None = None
+    ) -> tuple[object, ChannelOrder]:
+        """Read an image that is not an array yet; a JPEG that the GPU is to decode stays a `QueuedJpeg`.
+
+        Args:
+            image: As for `place`.
+            channels: As for `place`.
+            reserve: As for `in_order`.
+
+        Returns:
+            The image for `place`, and the order of its colours.
+
+        Raises:
+            ImageError: it cannot be read.
+            InputError: it is not an image that the model takes.
+        """
+        if isinstance(image, DeviceImage | QueuedJpeg) or is_plain(image) or is_on_device(image):
+            return image, channels
+        found: Any = as_image(image, reserve, channels=channels, read=open_image)
+        if isinstance(found, ImageFile):
+            self.check_process()
+            return self._jpegs.taken(found) or read_image(found, reserve=reserve), "bgr"
+        return found, "bgr"
+
+    @property
+    def decoding(self) -> Decoding:
+        """Who decodes image files. The GPU's decoder is opened if nothing has needed it yet."""
+        return self._jpegs.chosen
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
@@ -176,7 +230,10 @@ class CudaPipeline(Pipeline):
             return _is_resident(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
 
         def read(source: object, reserve: Reserve) -> Any:
-            return source if _is_resident(source) else steps.read(source, reserve)
+            if isinstance(source, np.ndarray):
+                return steps.read(source, reserve)
+            image, _ = self.opened(source, steps.channels, reserve)
+            return image.decode_soon() if keep_images and isinstance(image, QueuedJpeg) else image
 
         def submit(image: object) -> Future[Result]:
             image = unframed(image)
@@ -191,7 +248,7 @@ class CudaPipeline(Pipeline):
         )
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
-        """Make every slot ready.
+        """Make every slot ready, and the decoder of JPEG files.
 
         Args:
             batches: Images of the runs to make ready for, on the model's own canvas.
@@ -202,6 +259,7 @@ class CudaPipeline(Pipeline):
             InputError: the network takes no such batch.
             SessionError: the network is refused, or the pipeline is closed.
         """
+        self._jpegs.queue()
         with self._preparing, ExitStack() as stack:
             slots = [stack.enter_context(self._slot()) for _ in range(self._tuning.slots)]
             for slot in slots:
@@ -247,10 +305,20 @@ class CudaPipeline(Pipeline):
 
     def close(self) -> None:
         """Finish what is under way, refuse the rest, and give everything back. Closing twice is not an error."""
+        self._jpegs.close()
         self._pool.close()
         self._intake.close()
         self.session.close()
         self._owned.close()
+
+    def _decoded(self, files: Sequence[QueuedJpeg]) -> list[Frame]:
+        """Decode files in this thread. The first that is damaged raises."""
+        frames = []
+        for found in files[0].queue.decode([file.jpeg for file in files]) if files else ():
+            if isinstance(found, BaseException):
+                raise found
+            frames.append(self.place(found, "bgr"))
+        return frames
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:

@@ -1,0 +1,107 @@
+"""Who decodes JPEG files for a detector on a GPU: `JpegDecoding`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from yoloship._util.closing import Closing
+from yoloship.detect.gpu.jpeg_engine import JpegEngine, jpeg_file
+from yoloship.detect.gpu.jpeg_queue import JpegQueue, QueuedJpeg
+from yoloship.detect.pipeline import Decoding
+from yoloship.errors import CudaError, DependencyError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.device import Device
+    from yoloship.images import DecodeChoice, ImageFile
+
+
+_logger = logging.getLogger("yoloship.detect")
+
+
+class JpegDecoding(Closing):
+    """Opens the GPU's JPEG engine when it is first needed, or says why it is not used. Threads may share it.
+
+    Args:
+        device: The GPU.
+        kernels: A `KernelSet` of that device, open longer than this.
+        choice: ``gpu`` opens the engine at once; ``auto`` when it is needed; ``cpu`` never.
+        model_name: For messages.
+
+    Raises:
+        CudaError: the choice is ``gpu``, and the GPU has no JPEG engine, or it failed.
+        DependencyError: the choice is ``gpu``, and the library nvJPEG is not installed.
+    """
+
+    def __init__(
+        self, device: Device, kernels: Mapping[str, Launchable], choice: DecodeChoice, model_name: str
+    ) -> None:
+        self._device = device
+        self._kernels = kernels
+        self._model_name = model_name
+        self._lock = threading.Lock()
+        self._queue: JpegQueue | None = None
+        self._is_settled = self._closed = False
+        self._reason = ""
+        if choice == "cpu":
+            self._is_settled, self._reason = True, "chosen"
+        elif choice == "gpu":
+            self._open()
+
+    @property
+    def chosen(self) -> Decoding:
+        """Who decodes, and why. The engine is opened if it was not."""
+        queue = self.queue()
+        if queue is None:
+            return Decoding("cpu", self._reason)
+        if queue.engine.has_given_up:
+            return Decoding("cpu", "the GPU refused too many files")
+        return Decoding("gpu", queue.engine.library)
+
+    def queue(self) -> JpegQueue | None:
+        """The queue of the GPU's engine; None if the CPU decodes.
+
+        Raises:
+            SessionError: it is closed.
+        """
+        if not self._is_settled:
+            with self._lock:
+                if self._closed:
+                    raise SessionError("the detector is closed", subject=self._model_name)
+                if not self._is_settled:
+                    try:
+                        self._open()
+                    except (CudaError, DependencyError) as error:
+                        self._reason = f"{error.subject}: {error.problem}"
+                        self._is_settled = True
+                        _logger.info("JPEGs are decoded on the CPU: %s", error)
+        return self._queue
+
+    def taken(self, file: ImageFile) -> QueuedJpeg | None:
+        """A file in the form that the engine decodes; None if the host's reader must decode it."""
+        if file.header.format != "JPEG":
+            return None
+        queue = self.queue()
+        if queue is None or queue.engine.has_given_up:
+            return None
+        jpeg = jpeg_file(file)
+        return None if jpeg is None else QueuedJpeg(jpeg, queue)
+
+    def close(self) -> None:
+        """Finish the batch in progress, fail what waits, and give everything back. Closing twice is not an error."""
+        with self._lock:
+            self._closed = True
+            queue = self._queue
+        if queue is not None:
+            queue.close()
+
+    def _open(self) -> None:
+        self._queue = queue = JpegQueue(JpegEngine(self._device, self._kernels), self._model_name)
+        weakref.finalize(self, queue.abandon).atexit = False  # its thread keeps the engine otherwise
+        self._is_settled = True
+        _logger.info("JPEGs are decoded on %s by %s", self._device, queue.engine.library)
