@@ -47,6 +47,13 @@ inline half_bits to_half(float value)
 inline int __float2int_rn(float value) { return (int)std::nearbyint(value); }
 inline float __uint_as_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned chosen)
+{
+    const uint64_t bytes = (uint64_t)high << 32 | low;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= (unsigned)(bytes >> 8 * (chosen >> 4 * i & 7) & 255) << 8 * i;
+    return result;
+}
 inline int __clz(unsigned bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
 inline void __threadfence() {}  // one thread runs at a time
 inline void __threadfence_system() {}

@@ -27,7 +27,6 @@ enum {
     LOOKUPS = 1 << LOOKUP_BITS,
     TABLES = 4,           // DC 0, DC 1, AC 0, AC 1
     TABLE_BYTES = 16 + 256,
-    END_OF_BLOCK = 64,    // what the end of a block adds to the coefficient's number
     REPAIRS = 8,          // rounds over the seams between blocks; an image that needs more is not judged
     MAX_DC_BITS = 11,
     MAX_AC_BITS = 10,
@@ -72,23 +71,27 @@ struct Chunk {
 static_assert(sizeof(Chunk) == 48, "Chunk and CHUNK_RESULT_BYTES have drifted apart");
 
 struct Tables {
-    u16 lookup[TABLES][LOOKUPS];  // see `symbol`
-    u32 top[TABLES][17];          // for each length, the first 16 bits that no code of up to that length begins
-    int offset[TABLES][17];       // from a code to the place of its value
+    u16 lookup[TABLES * LOOKUPS];  // see `symbol`; 0 for longer codes
+    u32 top[TABLES][17];           // for each length, the first 16 bits that no code of up to that length begins
+    int offset[TABLES][17];        // from a code to the place of its value
     u8 values[TABLES][256];
 };
 
-// A symbol: the bits of its code and of the number after it; SYMBOL_ZEROS for 16 zeros; << 8 what it adds to the
-// coefficient's number; << 15 whether no 8-bit image has it.
-enum { SYMBOL_BITS = 31, SYMBOL_ZEROS = 1 << 7 };
+// What a symbol does: how many bits it has with the number after it; SYMBOL_ZEROS for 16 zeros; << 8 what it adds to the
+// coefficient's number. That ends the block if the sum is 64 or more. A sum from 65 to 127, where SYMBOL_ZEROS counts
+// one, is a fault: the block is overrun, or no 8-bit image has such a symbol.
+enum { SYMBOL_BITS = 31, SYMBOL_ZEROS = 1 << 5, STEP_FAULT = 64, STEP_END = 128 };
+enum { NO_SYMBOL = 1 | SYMBOL_ZEROS | STEP_FAULT << 8, LEAST_FAULT = 65 };
 
 __device__ __forceinline__ u32 symbol(int table, int length, int value)
 {
     const int size = value & 15, run = value >> 4;
-    if (table < 2) return (u32)(length + size) | 1u << 8 | (value > MAX_DC_BITS ? 1u << 15 : 0u);
-    if (size == 0 && run == 15) return (u32)length | SYMBOL_ZEROS | 16u << 8;
-    if (size == 0) return (u32)length | (u32)END_OF_BLOCK << 8 | (run != 0 ? 1u << 15 : 0u);
-    return (u32)(length + size) | (u32)(run + 1) << 8 | (size > MAX_AC_BITS ? 1u << 15 : 0u);
+    if (table < 2) {  // DC: the coefficient's number is 0
+        return (u32)(length + size) | (value <= MAX_DC_BITS ? 1u << 8 : (u32)(SYMBOL_ZEROS | STEP_FAULT << 8));
+    }
+    if (size == 0 && run == 15) return (u32)length | (u32)(SYMBOL_ZEROS | 16 << 8);
+    if (size == 0) return (u32)length | (u32)(run == 0 ? STEP_END : STEP_FAULT) << 8;
+    return (u32)(length + size) | (u32)(size <= MAX_AC_BITS ? run + 1 : STEP_FAULT) << 8;
 }
 
 // All threads of the block make the tables of an image. Ends with a barrier.
@@ -114,14 +117,14 @@ __device__ __forceinline__ void make_tables(const JpegScan& scan, Tables& tables
     for (int at = threadIdx.x; at < TABLES * LOOKUPS; at += blockDim.x) {
         const int table = at / LOOKUPS;
         const u32 bits = (u32)(at % LOOKUPS) << (16 - LOOKUP_BITS);
-        u32 entry = 0;  // a longer code, or none
+        u32 entry = 0;
         for (int length = 1; length <= LOOKUP_BITS && entry == 0; ++length) {
             if (bits < tables.top[table][length]) {
                 const int place = (int)(bits >> (16 - length)) + tables.offset[table][length];
                 entry = symbol(table, length, tables.values[table][place & 255]);
             }
         }
-        tables.lookup[table][at % LOOKUPS] = (u16)entry;
+        tables.lookup[at] = (u16)entry;
     }
     __syncthreads();
 }
@@ -134,18 +137,19 @@ __device__ __noinline__ u32 long_symbol(const Tables& tables, int table, u32 bit
             return symbol(table, length, tables.values[table][place & 255]);
         }
     }
-    return 0;
+    return NO_SYMBOL;
 }
 
 // The next bits of the data, without stuffed zeros, up to a marker.
 struct Bits {
     const u8* data;
-    u64 buffer;   // its last `count` bits are the next ones
+    u64 buffer;   // its first `count` bits are the next ones; then zeros
     int count;
     int next;     // the byte to be loaded next, or the first of the marker
     int limit;    // where the chunk ends, a multiple of 4
     int beyond;   // how many bits of bytes from `limit` on were loaded
     bool ended;   // a marker is next
+    u32 ahead;    // the four bytes from `next` on if that is a multiple of 4: a load takes longer than a symbol
 
     __device__ __forceinline__ void start(int at)
     {
@@ -154,39 +158,43 @@ struct Bits {
         beyond = 0;
         next = at;
         ended = false;
+        look_ahead();
     }
 
-    // At least 32 bits, or all up to a marker.
+    __device__ __forceinline__ void look_ahead()
+    {
+        if ((next & 3) == 0) ahead = *reinterpret_cast<const u32*>(data + next);
+    }
+
+    __device__ __forceinline__ void drop(int bits)
+    {
+        buffer <<= bits;
+        count -= bits;
+    }
+
+    // More than 32 bits, or all up to a marker.
     __device__ __forceinline__ void fill()
     {
-        while (count < 32 && !ended) {
-            if ((next & 3) == 0) {
-                const u32 word = *reinterpret_cast<const u32*>(data + next);
-                const u32 inverse = ~word;
-                if (((inverse - 0x01010101u) & ~inverse & 0x80808080u) == 0) {  // no byte is 0xFF
-                    const u32 turned = word << 24 | (word & 0xFF00u) << 8 | (word >> 8 & 0xFF00u) | word >> 24;
-                    buffer = buffer << 32 | turned;
-                    count += 32;
-                    if (next >= limit) beyond += 32;
-                    next += 4;
-                    return;
-                }
+        while (count <= 32 && !ended) {
+            if ((next & 3) == 0 && ((~ahead - 0x01010101u) & ahead & 0x80808080u) == 0) {  // no byte is 0xFF
+                buffer |= (u64)__byte_perm(ahead, 0, 0x0123) << (32 - count);
+                count += 32;
+                if (next >= limit) beyond += 32;
+                next += 4;
+                look_ahead();
+                return;
             }
             const u32 byte = data[next];
             if (byte == 0xFF && data[next + 1] != 0) {
                 ended = true;
                 return;
             }
-            buffer = buffer << 8 | byte;
+            buffer |= (u64)byte << (56 - count);
             count += 8;
             if (next >= limit) beyond += 8;
             next += byte == 0xFF ? 2 : 1;
+            look_ahead();
         }
-    }
-
-    __device__ __forceinline__ u32 peek16() const  // zeros after the last bit
-    {
-        return (u32)(count >= 16 ? buffer >> (count - 16) : buffer << (16 - count)) & 0xFFFFu;
     }
 };
 
@@ -205,9 +213,10 @@ struct Stop {
     int from;       // the byte from which all must be 0 up to the end marker; -1 if a fault comes before it
 };
 
-// Read a chunk from a state, or up to a stop, which is optional.
-__device__ __noinline__ Chunk read_chunk(
-    const u8* data, const JpegScan& scan, const Tables& tables, int number, u32 state, Stop* stop)
+// Read a chunk from a state, up to its end or to a stop.
+template <bool STOPS>
+__device__ __forceinline__ Chunk read_chunk(
+    const u8* data, const JpegScan& scan, const Tables& tables, int number, u32 state, Stop& stop)
 {
     Chunk chunk = {};
     chunk.from = state;
@@ -226,56 +235,68 @@ __device__ __noinline__ Chunk read_chunk(
     }
     bits.start(at);
     bits.fill();
-    bits.count = bits.count > (int)(state & 255) ? bits.count - (int)(state & 255) : 0;
-    int coefficient = state >> 8 & 255, block = state >> 16 & 255;
+    const int used = (int)(state & 255);
+    bits.drop(used < bits.count ? used : bits.count);
     const int pattern_blocks = scan.pattern_blocks;
     const u32 dc_tables = scan.dc_tables, ac_tables = scan.ac_tables;
-    const int interval_blocks = scan.restart_mcus * scan.mcu_blocks;
-    int low = -1, high = -1, blocks = 0, found = 0;
+    int coefficient = state >> 8 & 255, block = state >> 16 & 255;
+    // Where the lookups of this symbol begin; of the next one, if the block goes on; and if it ends.
+    const u32 ac_first = 2 * LOOKUPS + (ac_tables & 1) * LOOKUPS, dc_first = (dc_tables & 1) * LOOKUPS;
+    u32 going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
+    u32 lookups = coefficient == 0 ? (dc_tables >> block & 1) * LOOKUPS : going_on;
+    u32 ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
+    int low = -1, high = -1, blocks = 0;
+    bool fault = false;
     for (;;) {
         bits.fill();
-        if (stop != nullptr && coefficient == 0 && blocks == stop->wanted && chunk.restarts == stop->restarts) {
-            const int whole = bits.count / 8;
-            const u64 left = whole == 0 ? 0 : bits.buffer << (64 - 8 * whole);
-            stop->from = left == 0 && found == 0 ? bits.next : -1;
+        if (STOPS && coefficient == 0 && blocks == stop.wanted && chunk.restarts == stop.restarts) {
+            const int part = bits.count & 7;
+            stop.from = bits.buffer << part == 0 && !fault ? bits.next : -1;
             return chunk;
         }
-        if (bits.count <= bits.beyond && bits.next >= bits.limit) {
-            chunk.to = (u32)(bits.beyond - bits.count) | (u32)coefficient << 8 | (u32)block << 16;
-            break;
-        }
         bool over = false;
-        if (bits.ended) {
-            if (coefficient == 0 && block == 0 && bits.count < 8) {
-                if (low < 0) low = blocks;
-                high = blocks;
+        if (bits.ended || bits.next >= bits.limit) {  // near the end of the chunk, or of the interval
+            if (bits.count <= bits.beyond && bits.next >= bits.limit) {
+                chunk.to = (u32)(bits.beyond - bits.count) | (u32)coefficient << 8 | (u32)block << 16;
+                break;
             }
-            over = bits.count == 0;
+            if (bits.ended) {
+                if (coefficient == 0 && block == 0 && bits.count < 8) {
+                    if (low < 0) low = blocks;
+                    high = blocks;
+                }
+                over = bits.count == 0;
+            }
         }
         if (!over) {
-            const int table = coefficient == 0 ? (int)(dc_tables >> block & 1) : 2 + (int)(ac_tables >> block & 1);
-            const u32 peeked = bits.peek16();
-            u32 entry = tables.lookup[table][peeked >> (16 - LOOKUP_BITS)];
-            if (entry == 0) entry = long_symbol(tables, table, peeked);
-            const int length = (int)(entry & SYMBOL_BITS), step = (int)(entry >> 8 & 127);
-            const int after = coefficient + step;
-            const int most = (entry & SYMBOL_ZEROS) != 0 ? 63 : 64;  // a coefficient follows the zeros
-            const bool bad = length == 0 || entry >> 15 != 0 || (after > most && step != END_OF_BLOCK);
-            if (bits.ended && (bad || length > bits.count)) {
+            u32 entry = tables.lookup[lookups + (u32)(bits.buffer >> (64 - LOOKUP_BITS))];
+            if (entry == 0) entry = long_symbol(tables, (int)(lookups / LOOKUPS), (u32)(bits.buffer >> 48));
+            const int length = (int)(entry & SYMBOL_BITS);
+            const int after = coefficient + (int)(entry >> 8);
+            const bool wrong = (u32)(after + (int)(entry >> 5 & 1) - LEAST_FAULT) < (u32)(STEP_END - LEAST_FAULT);
+            if (bits.ended && (wrong || length > bits.count)) {
                 over = true;
             } else {
-                if (bad) found |= FOUND_FAULT;
-                bits.count -= length == 0 ? 1 : length;
+                fault = fault || wrong;
+                bits.drop(length);
                 coefficient = after;
+                lookups = going_on;
                 if (after >= 64) {
                     coefficient = 0;
+                    lookups = ending;
                     ++blocks;
-                    block = block + 1 == pattern_blocks ? 0 : block + 1;
+                    ++block;
+                    going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
+                    if (block == pattern_blocks) {
+                        block = 0;
+                        going_on = ac_first;
+                    }
+                    ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
                 }
             }
         }
         if (!over) continue;
-        if (low < 0) found |= FOUND_FAULT;  // an MCU is not complete, or whole bytes follow it
+        fault = fault || low < 0;  // an MCU is not complete, or whole bytes follow it
         const int marker = data[bits.next + 1];
         const bool first = chunk.ends == 0;
         ++chunk.ends;
@@ -288,14 +309,18 @@ __device__ __noinline__ Chunk read_chunk(
             chunk.last_low = low;
             chunk.last_high = high;
             chunk.end_at = bits.next;
-            found |= marker == 0xD9 ? FOUND_END : FOUND_FAULT;
+            if (marker == 0xD9) chunk.found = FOUND_END; else fault = true;
             break;
         }
-        if (!first && (low > interval_blocks || high < interval_blocks)) found |= FOUND_FAULT;
+        const int interval_blocks = scan.restart_mcus * scan.mcu_blocks;
+        fault = fault || (!first && (low > interval_blocks || high < interval_blocks));
         if (chunk.restarts == 0) chunk.marker = marker & 7;
-        if ((marker & 7) != ((chunk.marker + chunk.restarts) & 7)) found |= FOUND_FAULT;
+        fault = fault || (marker & 7) != ((chunk.marker + chunk.restarts) & 7);
         ++chunk.restarts;
         coefficient = block = blocks = 0;
+        lookups = dc_first;
+        going_on = ac_first;
+        ending = pattern_blocks == 1 ? dc_first : (dc_tables >> 1 & 1) * LOOKUPS;
         low = high = -1;
         bits.start(bits.next + 2);
         if (bits.next > bits.limit) {
@@ -304,40 +329,51 @@ __device__ __noinline__ Chunk read_chunk(
         }
     }
     chunk.blocks = blocks;
-    chunk.found = found;
+    if (fault) chunk.found |= FOUND_FAULT;
     return chunk;
 }
 
 // A grid of blocks × images. Each block reads its own chunks and those for warming up, until they agree.
-extern "C" __global__ void jpeg_read(const JpegScan* scans, const u8* upload, Chunk* chunks)
+extern "C" __global__ void jpeg_read(const JpegScan* scans, const u8* upload, Chunk* all_chunks)
 {
     __shared__ Tables tables;
-    __shared__ u32 states[CHUNK_THREADS];
-    __shared__ int changes;
+    __shared__ u32 from[CHUNK_THREADS], to[CHUNK_THREADS];  // the states of each chunk
+    __shared__ int list[CHUNK_THREADS];                     // the chunks that are to be read
+    __shared__ int listed;
     const JpegScan& scan = scans[blockIdx.y];
-    const int first = blockIdx.x * OWN_CHUNKS;
-    if (first >= scan.chunks) return;
+    const int own = blockIdx.x * OWN_CHUNKS;
+    if (own >= scan.chunks) return;
     make_tables(scan, tables);
     const u8* data = upload + scan.data_at;
-    const int number = first - WARM_UP_CHUNKS + (int)threadIdx.x;
-    const bool mine = number >= 0 && number < scan.chunks;
-    Chunk chunk = {};
-    if (mine) chunk = read_chunk(data, scan, tables, number, guess(data, number * CHUNK_BYTES), nullptr);
+    Chunk* chunks = all_chunks + scan.first_chunk;
+    const int thread = threadIdx.x;
+    const int first = own - WARM_UP_CHUNKS > 0 ? own - WARM_UP_CHUNKS : 0;
+    const int count = own + OWN_CHUNKS < scan.chunks ? own + OWN_CHUNKS - first : scan.chunks - first;
+    if (thread < count) from[thread] = guess(data, (first + thread) * CHUNK_BYTES);
+    list[thread] = thread;
+    if (thread == 0) listed = count;
     for (;;) {
-        states[threadIdx.x] = chunk.to;
-        if (threadIdx.x == 0) changes = 0;
         __syncthreads();
-        const bool follows = mine && threadIdx.x > 0 && number > 0;
-        const u32 state = follows ? states[threadIdx.x - 1] : chunk.from;
-        const bool changed = follows && state != chunk.from && state != STATE_END;
-        if (changed) changes = 1;
+        const int work = listed;
+        if (work == 0) break;
+        if (thread < work) {
+            const int place = list[thread], number = first + place;
+            Stop none = {};
+            const Chunk chunk = read_chunk<false>(data, scan, tables, number, from[place], none);
+            to[place] = chunk.to;
+            if (number >= own) chunks[number] = chunk;
+        }
         __syncthreads();
-        const bool settled = changes == 0;
+        if (thread == 0) listed = 0;
         __syncthreads();
-        if (settled) break;
-        if (changed) chunk = read_chunk(data, scan, tables, number, state, nullptr);
+        if (thread > 0 && thread < count) {
+            const u32 state = to[thread - 1];
+            if (state != from[thread] && state != STATE_END) {
+                from[thread] = state;
+                list[atomicAdd(&listed, 1)] = thread;
+            }
+        }
     }
-    if (mine && number >= first) chunks[scan.first_chunk + number] = chunk;
 }
 
 // A row of chunks in a few words: what the next ones need to know.
@@ -386,7 +422,8 @@ extern "C" __global__ void jpeg_judge(const JpegScan* scans, const u8* upload, C
             u32 state = *const_cast<volatile u32*>(&chunks[begin - 1].to);
             for (int number = begin; number < end; ++number) {
                 if (state == STATE_END || state == chunks[number].from) break;
-                chunks[number] = read_chunk(data, scan, tables, number, state, nullptr);
+    Stop none = {};
+                chunks[number] = read_chunk<false>(data, scan, tables, number, state, none);
                 state = chunks[number].to;
             }
         }
@@ -465,7 +502,7 @@ extern "C" __global__ void jpeg_judge(const JpegScan* scans, const u8* upload, C
             const Chunk& chunk = chunks[reached];
             stop.restarts = chunk.restarts;
             stop.wanted = last - (chunk.restarts == 0 ? before.blocks : 0);
-            read_chunk(data, scan, tables, reached, chunk.from, &stop);
+            read_chunk<true>(data, scan, tables, reached, chunk.from, stop);
             flag = stop.from >= 0 && stop.from <= chunks[end_chunk].end_at ? 2 : 0;
         }
         __syncthreads();
