@@ -152,6 +152,7 @@ def actor_range(text: str) -> tuple[int, int | None]:
 @options.aliases
 @options.transform
 @option("--device", metavar="cpu|cuda[:N]", help="Where to run without --ray. Default: cpu.")
+@options.decode
 @options.runtime
 @options.runtime_precision
 @option(
@@ -260,6 +261,7 @@ def _job(model: str, opened: Batch, queries: dict[str, str], given: dict[str, An
         "transform": given["transform"],
         "runtime": given["runtime"],
         "runtime_precision": given["runtime_precision"],
+        "decode": given["decode"],
     }
     changes = {"class_agnostic": True} if given["agnostic_nms"] else {}
     base = os.getcwd()  # noqa: PTH109 - a text

@@ -288,6 +288,12 @@ def worker_count(text: str) -> int:
     return int(text)
 
 
+def decoders(detector: Detector) -> str:
+    """The line that says who decodes image files for a detector on a GPU."""
+    chosen = detector.decoding
+    return f"decode: {'JPEG on ' + detector.device if chosen.images == 'gpu' else 'cpu'} ({chosen.reason})"
+
+
 def shared_cores(detector: Detector) -> str:
     """How a detector shares the cores: ``workers: 2 images at the same time, 1 thread each, of 2 cores``."""
     from yoloship._util.cores import usable_cores
@@ -351,6 +357,7 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "batch": "--batch",
         "class_names": "--names",
         "classes": "--classes",
+        "decode": "--decode",
         "device": "--device",
         "hardware_compatibility": "--hardware-compatibility",
         "imgsz": "--imgsz",
@@ -389,6 +396,13 @@ runtime_precision = option(
     type=click.Choice(RUNTIME_PRECISIONS),
     help="Arithmetic that the runtime uses for float32 layers. bfloat16 needs openvino and a processor that supports "
     "it; its answers differ slightly. Default: float32.",
+)
+decode = option(
+    "--decode",
+    type=click.Choice(("auto", "gpu", "cpu")),
+    default="auto",
+    help="Who decodes image files and videos if the model runs on a GPU: cpu; gpu, which fails if it cannot decode; or "
+    "auto, which takes the GPU for what it can decode. Default: auto.",
 )
 imgsz = option(
     "--imgsz",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from yoloship._util.outputs import Outputs
     from yoloship.detect.slicing.tiles import Merge
+    from yoloship.images import DecodeChoice
     from yoloship.job.ledger import Ledger
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
@@ -318,6 +319,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 @options.aliases
 @options.transform
 @option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@options.decode
 @options.runtime
 @options.runtime_precision
 @sink_options
@@ -393,6 +395,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     aliases: tuple[tuple[str, str], ...],
     transform: str | None,
     device: str | None,
+    decode: DecodeChoice,
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
     draw: bool,
@@ -519,6 +522,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             runtime=runtime,
             runtime_precision=runtime_precision,
             workers=workers or None,
+            decode=decode,
         )
         stack.callback(detector.close)
         changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
@@ -537,6 +541,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         if workers is not None and not quiet:
             print_err(options.shared_cores(detector))
+        if images.count != 1 and not quiet and not images.has_videos and detector.device != "cpu":
+            print_err(options.decoders(detector))
         ledger = None if resumption is None else resumption.begun()
         makers = {
             target.name: partial(opened, target, images, files, ledger, overwrite=overwrite) for target in targets

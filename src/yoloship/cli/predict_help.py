@@ -17,7 +17,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "Model": (
             *("--imgsz", "--rect", "--names", "--names-from", "--head", "--alias", "--transform"),
-            *("--device", "--runtime", "--runtime-precision"),
+            *("--device", "--decode", "--runtime", "--runtime-precision"),
         ),
         "Images": ("--recursive", "--allow-http", "--allow-private"),
         "What to keep": (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from yoloship._util.outputs import Outputs
+    from yoloship.images import DecodeChoice
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.validate.coco_files import Ids
@@ -90,6 +91,7 @@ SHOWN_FAULTS = 5
     "the best mean F1.",
 )
 @option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@options.decode
 @option(
     "--runtime",
     "runtimes",
@@ -137,6 +139,7 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
     single_cls: bool,
     at: float | None,
     device: str | None,
+    decode: DecodeChoice,
     runtimes: str | None,
     runtime_precision: RuntimePrecision | None,
     names: tuple[str, ...] | None,
@@ -165,7 +168,8 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("Missing option '--data'.")
     wanted = [(model, runtime) for model in models for runtime in _runtimes(runtimes)]
     if rules == "yolov5":
-        _refuse_with_yolov5(device, head, transform, runtime_precision, names or names_from, at)
+        decoder = None if decode == "auto" else decode
+        _refuse_with_yolov5(device, head, transform, runtime_precision, names or names_from, at, decoder)
     elif batch is not None:
         raise click.UsageError("--batch is for --as yolov5: COCO's rules do not depend on it")
     if len(wanted) > 1 and (save_json is not None or save_truth is not None):
@@ -177,7 +181,7 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
     for model, runtime in wanted:
         request = Request(
             data, split, images, rules,
-            OpenOptions(imgsz, "square", device, runtime, runtime_precision, transform, head, class_names),
+            OpenOptions(imgsz, "square", device, runtime, runtime_precision, transform, head, class_names, decode),
             ValOptions(conf, iou, max_det, single_cls, at), rect, batch,
             ids if save_json is not None or save_truth is not None else None,
         )  # fmt: skip
@@ -227,7 +231,7 @@ def _runtimes(text: str | None) -> tuple[str | None, ...]:
 
 
 def _refuse_with_yolov5(*values: Any) -> None:
-    named = ("--device", "--head", "--transform", "--runtime-precision", "--names or --names-from", "--at")
+    named = ("--device", "--head", "--transform", "--runtime-precision", "--names or --names-from", "--at", "--decode")
     given = [name for name, value in zip(named, values, strict=True) if value is not None]
     if given:
         raise click.UsageError(f"{', '.join(given)}: not with --as yolov5, which computes as YOLOv5's val.py does")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.detector import Detector
     from yoloship.detect.pipeline import ShapeMode
+    from yoloship.images import DecodeChoice
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
 
@@ -34,6 +35,7 @@ class OpenOptions:
         transform: Of a classification model: how an image becomes its input; None takes what the file says.
         head: Of a checkpoint with two heads, the one that answers.
         class_names: One name for each class, to use instead of those in the file.
+        decode: Who decodes image files, as for `yoloship.load`.
     """
 
     imgsz: tuple[int, int] | None = None
@@ -44,6 +46,7 @@ class OpenOptions:
     transform: str | None = None
     head: HeadChoice | None = None
     class_names: tuple[str, ...] | None = None
+    decode: DecodeChoice = "auto"
 
 
 def open_model(model: str | Path, options: OpenOptions) -> Detector[Any]:
@@ -67,9 +70,9 @@ def open_model(model: str | Path, options: OpenOptions) -> Detector[Any]:
         "head": options.head,
         "class_names": options.class_names,
     }
-    if options.device is None and options.shape_mode == "square":
+    if options.device is None and options.shape_mode == "square" and options.decode != "gpu":
         return open_artefact(model, **shared)
-    return load(resolve(model), device=options.device, shape_mode=options.shape_mode, **shared)
+    return load(resolve(model), device=options.device, shape_mode=options.shape_mode, decode=options.decode, **shared)
 
 
 def sha256_of(model: str | Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from yoloship.cli import options
+from yoloship.detect.pipeline import Decoding
+from yoloship.images import DecodeChoice
 from yoloship.runtime.openvino import OpenVino
 from yoloship.runtime.session import RuntimePrecision
 
@@ -31,6 +34,27 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_help_offers_the_precisions_that_there_are() -> None:
     assert get_args(RuntimePrecision) == options.RUNTIME_PRECISIONS
+
+
+def test_decode_offers_the_choices_that_there_are_and_the_gpu_needs_a_model_on_one() -> None:
+    ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--decode", "gpu")
+    expected = "error: --decode: needs the model on a GPU: expected device='cuda', got device='cpu'\n"
+    assert (ran.code, ran.err) == (1, expected)
+    for choice in get_args(DecodeChoice):
+        assert f"'{choice}'" in run("detect", "cat.onnx", "a.png", "--decode", "none").err
+    assert run("detect", "cat.onnx", "a.png", "--no-draw", "--decode", "cpu").code == 0
+
+
+@pytest.mark.parametrize(
+    ("decoding", "expected"),
+    [
+        (Decoding("gpu", "nvJPEG 13.3.2"), "decode: JPEG on cuda:0 (nvJPEG 13.3.2)"),
+        (Decoding("cpu", "nvJPEG: is not installed"), "decode: cpu (nvJPEG: is not installed)"),
+    ],
+)
+def test_a_run_on_a_gpu_says_who_decodes(decoding: Decoding, expected: str) -> None:
+    detector: Any = SimpleNamespace(device="cuda:0", decoding=decoding)
+    assert options.decoders(detector) == expected
 
 
 @needs_openvino

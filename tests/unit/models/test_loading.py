@@ -203,6 +203,8 @@ def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
     [
         ({"device": "gpu"}, "device: no such device: expected cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:one"}, "device: no such device: expected cpu, cuda or cuda:N, got 'cuda:one'"),
+        ({"decode": "fast"}, "decode: no such choice: expected auto or gpu or cpu, got 'fast'"),
+        ({"decode": "gpu"}, "decode: needs the model on a GPU: expected device='cuda', got device='cpu'"),
         ({"tuned_for": "speed"}, "tuned_for: no such choice: expected latency or throughput, got 'speed'"),
         ({"imgsz": 0}, "imgsz: bad size"),
         ({"imgsz": (64, 64, 3)}, "imgsz: bad size"),
