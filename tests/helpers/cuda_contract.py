@@ -36,6 +36,7 @@ from yoloship.cuda.postprocess import (
     Heads,
     Raw,
     ScoreFilter,
+    Start,
     Suppression,
     Workspace,
     launch_decode,
@@ -244,8 +245,11 @@ class PostprocessContract:
         np.testing.assert_array_equal(found["scores"], expected.scores)
         assert len(expected) > 0
 
+    @pytest.mark.parametrize("start", ["behind", "early", "rehearsing"])
     @pytest.mark.parametrize("class_agnostic", [False, True])
-    def test_detections_are_those_of_the_reference_in_its_order(self, rig: Rig, class_agnostic: bool) -> None:
+    def test_detections_are_those_of_the_reference_in_its_order(
+        self, rig: Rig, class_agnostic: bool, start: Start
+    ) -> None:
         rng = np.random.default_rng()
         counts = (0, 1, 2, 31, 33, 64, 150, 256, 257, 400)
         hws = [tuple(int(side) for side in rng.integers(20, 900, 2)) for _ in counts]
@@ -256,7 +260,7 @@ class PostprocessContract:
         raw[:, 3] = np.nan
         suppression = Suppression(0.45, 300, class_agnostic)
         workspace = run_decode(rig, Raw(rig.put(raw), 400), 3, len(counts), 0.1)
-        for image, result in enumerate(run_nms(rig, workspace, boxes, suppression)):
+        for image, result in enumerate(run_nms(rig, workspace, boxes, suppression, start)):
             assert_same_detections(result, reference_detections(raw[image], boxes[image], 0.1, suppression))
             assert (result.lost, result.passed_over) == (0, 0)
 

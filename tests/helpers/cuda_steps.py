@@ -15,6 +15,7 @@ from yoloship.cuda.postprocess import (
     DecodeInput,
     Results,
     ScoreFilter,
+    Start,
     Suppression,
     Workspace,
     launch_decode,
@@ -221,10 +222,12 @@ def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.N
     return {name: values[order] for name, values in found.items()}
 
 
-def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[ImageResult]:
+def run_nms(
+    rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression, start: Start = "behind"
+) -> list[ImageResult]:
     dtype = result_dtype(suppression.max_detections, int(workspace.rotated))
     results = Results(rig.empty(dtype.itemsize * len(boxes)), suppression.max_detections, int(workspace.rotated))
-    launch_nms(rig.kernels, rig.stream, workspace, suppression, frame_table(rig, boxes), results)
+    launch_nms(rig.kernels, rig.stream, workspace, suppression, frame_table(rig, boxes), results, start=start)
     return [read_result(record) for record in rig.get(results.pointer, dtype, (len(boxes),))]
 
 

@@ -25,6 +25,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __noinline__
+#define __launch_bounds__(...)
 #define __shared__ static
 
 struct uint3 { unsigned x, y, z; };

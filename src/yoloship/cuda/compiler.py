@@ -41,7 +41,7 @@ _HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", *_
 _FREE: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 4, *_FILTERED)
 _ROWS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", *_FILTERED)
 _NMS: Final[tuple[Parameter, ...]] = (
-    *_CANDIDATES, "float32", "int32", "int32", "int32", *("pointer",) * 4, "int32", "pointer",
+    *_CANDIDATES, "float32", *("int32",) * 4, *("pointer",) * 4, "int32", "pointer",
 )  # fmt: skip
 _KEYPOINTS: Final[tuple[Parameter, ...]] = (
     "pointer", *("int32",) * 5, "pointer", "int32", "pointer", "pointer", "int32", "int32",

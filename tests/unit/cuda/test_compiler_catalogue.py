@@ -17,9 +17,12 @@ from yoloship.errors import InputError
 SPEC = KernelSpec("x.cu", "x", ("pointer", "int32", "float32"))
 
 
+_ENTRY = r'extern "C" __global__ void (?:__launch_bounds__\(\w+, \w+\) )?'
+
+
 @pytest.mark.parametrize("spec", KERNELS, ids=lambda spec: spec.entry)
 def test_the_catalogue_agrees_with_the_source(spec: KernelSpec) -> None:
-    found = re.search(rf'extern "C" __global__ void {spec.entry}\(([^)]*)\)', source_text(spec.source))
+    found = re.search(rf"{_ENTRY}{spec.entry}\(([^)]*)\)", source_text(spec.source))
     assert found is not None
     kinds = [
         "pointer" if "*" in parameter else {"int": "int32", "float": "float32"}[parameter.split()[0]]
@@ -30,7 +33,7 @@ def test_the_catalogue_agrees_with_the_source(spec: KernelSpec) -> None:
 
 def test_every_entry_point_of_the_sources_is_in_the_catalogue() -> None:
     for source in {spec.source for spec in KERNELS}:
-        entries = re.findall(r'extern "C" __global__ void (\w+)', source_text(source))
+        entries = re.findall(rf"{_ENTRY}(\w+)", source_text(source))
         assert sorted(entries) == sorted(spec.entry for spec in KERNELS if spec.source == source)
 
 

@@ -72,7 +72,8 @@ __device__ __forceinline__ void letterbox_host(
         rows[thread].upper = -1;
         if (row >= 0 && row < frame.resized_height && top + thread < height) {
             Tap tap = tap_at(row, frame.scale_y, frame.height, false);
-            if (tap.second_weight == 0) tap.second = tap.first;
+            if (tap.second_weight == 0) tap.second = tap.first;  // rows without weight are not fetched
+            if (tap.first_weight == 0) tap.first = tap.second;
             rows[thread].upper = 0;
             rows[thread].tap = tap;
         }

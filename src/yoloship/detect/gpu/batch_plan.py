@@ -308,7 +308,7 @@ class Recording:
             if plan.host is not None:
                 plan.host.queue()
             elif self._kernels is not None:
-                self._kernels.queue(plan.model.kernels, self._tables.results, early=plan.model.steps.early)
+                self._kernels.queue(plan.model.kernels, self._tables.results, plan.model.steps.start)
             if events:
                 stream.record_in_graph(events[3])
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from yoloship.cuda.postprocess import Start
 
 VARIABLE: Final = "YOLOSHIP_GPU_STEPS"
 
@@ -17,21 +20,22 @@ class Steps:
         direct: A lone frame is letterboxed while it is fetched from pinned memory.
         ahead: That kernel is launched by itself, ahead of the graph.
         pieces: In how many pieces a lone frame of ordinary memory is copied while the kernel follows; 0: before.
-        early: Suppression may begin while decoding ends.
+        start: When suppression begins, against decoding.
         band: Rows of the canvas for a block of that kernel.
     """
 
     direct: bool = False
     ahead: bool = False
     pieces: int = 0
-    early: bool = False
+    start: Start = "behind"
     band: int = 8
 
     @classmethod
     def chosen(cls) -> Steps:
         """What the environment variable names: ``direct,ahead,early,pieces=2,band=4``."""
         named = dict(part.partition("=")[::2] for part in os.environ.get(VARIABLE, "").split(",") if part)
+        start: Start = "rehearsing" if "rehearse" in named else "early" if "early" in named else "behind"
         return cls(
-            "direct" in named, "ahead" in named, int(named.get("pieces", 0)), "early" in named,
+            "direct" in named, "ahead" in named, int(named.get("pieces", 0)), start,
             int(named.get("band", 8)),
         )  # fmt: skip

@@ -12,4 +12,4 @@ def test_steps_are_off_until_they_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv(VARIABLE, raising=False)
     assert Steps.chosen() == Steps()
     monkeypatch.setenv(VARIABLE, "direct,early,pieces=3,band=4")
-    assert Steps.chosen() == Steps(direct=True, pieces=3, early=True, band=4)
+    assert Steps.chosen() == Steps(direct=True, pieces=3, start="early", band=4)
