@@ -50,8 +50,8 @@ _CHUNK_THREADS: Final = 128
 _OWN_CHUNKS: Final = 112
 _JUDGE_THREADS: Final = 256
 _ALIGNMENT: Final = 16
-TAIL: Final = b"\xff\xff" + bytes(14)
-"""What follows each image's data: a marker that ends any reading, and bytes that a reader may look at."""
+TAIL: Final = b"\xff" * 16
+"""What follows each image's data: it ends any reading, and a reader may look at all of it."""
 _TAIL_ARRAY: Final = np.frombuffer(TAIL, np.uint8)
 MAX_UPLOAD_BYTES: Final = 512 << 20
 """Of a batch."""
@@ -228,7 +228,7 @@ class CheckMemory:
 
     Attributes:
         table: What `pack_scans` made.
-        upload: The images' data at their `data_at`, each followed by 0xFF 0xFF and 14 more bytes.
+        upload: The images' data at their `data_at`, each followed by `TAIL`.
         chunks: `CHUNK_RESULT_BYTES` for each chunk, for the kernels alone.
         verdicts: (n,) int32. A 1 is written for each sound image, and a 0 for the others.
     """

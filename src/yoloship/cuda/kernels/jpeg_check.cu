@@ -35,7 +35,7 @@ enum {
 // One image. Mirrors SCAN_DTYPE in jpeg_check.py, byte for byte.
 struct JpegScan {
     int data_at;        // where its data begins in the upload, a multiple of 16
-    int data_bytes;     // from the first byte of entropy-coded data to the end of the file; then comes 0xFF 0xFF
+    int data_bytes;     // from the first byte of entropy-coded data to the end of the file; then come 16 bytes 0xFF
     int chunks;         // data_bytes / CHUNK_BYTES + 1
     int first_chunk;    // its first element of the batch's chunks
     int mcus;
