@@ -24,6 +24,7 @@ from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, ImageError, SessionError, YoloshipError
 from yoloship.images import read_image
+from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,6 +180,22 @@ def test_a_stream_keeps_images_that_are_those_of_the_host(make: Make) -> None:
             continue
         assert outcome.image is not None
         np.testing.assert_allclose(outcome.image.astype(int), read_image(data).astype(int), rtol=0, atol=1)
+
+
+def test_a_frame_of_a_source_may_hold_a_decoded_image(make: Make) -> None:
+    data = jpegs.encoded(jpegs.picture(70, 90))
+    detector = make()
+    expected = detector(read_image(data))
+    pipeline: Any = detector._pipeline
+    for call in (
+        detector,
+        lambda frame: detector.detect_batch([frame])[0],
+        lambda frame: detector.submit(frame).result(),
+        lambda frame: next(iter(detector.stream([frame]))).unwrap(),
+    ):
+        image, _ = pipeline.opened(data, "bgr")
+        (decoded,) = image.queue.decode([image.jpeg])
+        same(call(Frame(0, "clip.mp4#0", decoded)), expected)
 
 
 def test_files_that_wait_are_decoded_together(make: Make) -> None:

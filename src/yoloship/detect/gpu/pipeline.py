@@ -127,6 +127,8 @@ class CudaPipeline(Pipeline):
             pixels, channels = self.opened(image, channels)
             if isinstance(pixels, QueuedJpeg):
                 return self._decoded([pixels])[0]
+            if not isinstance(pixels, np.ndarray):
+                return self.place(pixels, channels)
         plan = self._transfer(pixels.shape[:2])
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
@@ -167,7 +169,9 @@ class CudaPipeline(Pipeline):
             ImageError: it cannot be read.
             InputError: it is not an image that the model takes.
         """
-        if isinstance(image, DeviceImage | QueuedJpeg) or is_plain(image) or is_on_device(image):
+        if _is_resident(unframed(image)):
+            return unframed(image), channels
+        if isinstance(image, QueuedJpeg) or is_plain(image):
             return image, channels
         found: Any = as_image(image, reserve, channels=channels, read=open_image)
         if isinstance(found, ImageFile):
