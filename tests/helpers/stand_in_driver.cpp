@@ -28,6 +28,7 @@ struct Function { std::string name, kinds; int (*launch)(const unsigned*, const 
 
 static std::mutex mutex;
 static std::map<void*, size_t> blocks;
+static std::map<void*, int> owners;  // the device of each block
 static size_t used = 0;
 static std::set<void*> pinned, streams, events, graphs, executables, modules;
 static const int DEVICES = std::getenv("STAND_IN_DEVICES") ? 2 : 1;  // a second one, for what must not be mixed up
@@ -56,6 +57,7 @@ inline Status allocate(void** at, size_t size)
     if (size > TOTAL - used) return OUT_OF_MEMORY;
     *at = std::aligned_alloc(256, (size + 255) / 256 * 256);
     blocks[*at] = size;
+    owners[*at] = contexts.empty() ? 0 : device_of(contexts.back());
     used += size;
     return SUCCESS;
 }
@@ -64,6 +66,7 @@ inline Status release(void* at)
     const auto found = blocks.find(at);
     if (found == blocks.end()) return INVALID_VALUE;
     used -= found->second;
+    owners.erase(at);
     blocks.erase(found);
     std::free(at);
     return SUCCESS;
@@ -166,7 +169,7 @@ Status cuPointerGetAttribute(void* value, int attribute, void* at)
     if (at >= static_cast<char*>(found->first) + found->second) return INVALID_VALUE;
     if (attribute == 2) *static_cast<unsigned*>(value) = pinned.count(found->first) ? 1 : 2;  // host or device memory
     else if (attribute == 3) *static_cast<void**>(value) = at;
-    else *static_cast<int*>(value) = 0;
+    else *static_cast<int*>(value) = owners[found->first];
     return SUCCESS;
 }
 Status cuMemGetAddressRange_v2(void** base, size_t* size, void* at)
@@ -304,6 +307,7 @@ Status cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, uns
 {
     NEEDS_CONTEXT;
     const Function* kernel = static_cast<Function*>(function);
+    if (stream != nullptr && static_cast<Stream*>(stream)->context != contexts.back()) return INVALID_HANDLE;
     if (gy > 65535 || gz > 65535 || bx * by * bz > 1024 || !(gx && gy && gz && bx && by && bz)) return INVALID_VALUE;
     std::vector<uint64_t> copied(kernel->kinds.size());
     for (size_t i = 0; i < copied.size(); ++i) std::memcpy(&copied[i], arguments[i], kernel->kinds[i] == 'p' ? 8 : 4);

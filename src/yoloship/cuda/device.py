@@ -38,6 +38,8 @@ _COMPUTE_CAPABILITY_MINOR: Final = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_
 _INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED, cuda.h
 _INSTALL_DRIVER: Final = "install NVIDIA's driver, or use device='cpu'"
 _LOST: Final = "the device's context is lost with everything in it: restart the process"
+LOST_CODES: Final = frozenset({214, 220, 226, 700, 702, 714, 715, 716, 717, 718, 719, 721})
+"""Codes after which a device's context does nothing any more; contexts of other devices go on."""
 _HINTS: Final = MappingProxyType(
     {
         2: "use a smaller batch or input size, or free memory on the device",
@@ -48,7 +50,7 @@ _HINTS: Final = MappingProxyType(
         222: "update NVIDIA's driver, or install an older cuda-bindings",
         803: "the driver's parts are of different versions: restart the machine after a driver update",
         804: "update NVIDIA's driver",
-        **dict.fromkeys((214, 220, 226, 700, 702, 714, 715, 716, 717, 718, 719, 721), _LOST),
+        **dict.fromkeys(LOST_CODES, _LOST),
     }
 )
 ResourceKind: TypeAlias = Literal[
@@ -409,6 +411,27 @@ def parse_device(text: str) -> int:
     if name != "cuda" or (colon and not (number.isascii() and number.isdecimal() and len(number) < 4)):
         raise InputError("no such device", subject="device", expected="cuda or cuda:N", got=text)
     return int(number or 0)
+
+
+def parse_devices(text: str) -> tuple[int, ...]:
+    """The ordinals in ``cuda``, ``cuda:N``, ``cuda:N,cuda:M`` (also ``cuda:N,M``) or ``cuda:all``.
+
+    Returns:
+        One or more ordinals, in the order of the text. ``cuda:all`` gives every GPU that the driver shows, and 0 if
+        there is none: opening that one says what is missing.
+
+    Raises:
+        InputError: the text is something else, or names a GPU twice.
+    """
+    if text == "cuda:all":
+        return tuple(gpu.ordinal for gpu in find_gpus()) or (0,)
+    first, *others = text.split(",")
+    if others and ":" not in first:
+        raise InputError("no such device", subject="device", expected="cuda:N,cuda:M", got=text)
+    ordinals = (parse_device(first), *(parse_device(f"cuda:{part.removeprefix('cuda:')}") for part in others))
+    if len(set(ordinals)) < len(ordinals):
+        raise InputError("names a GPU twice", subject="device", expected="each GPU once", got=text)
+    return ordinals
 
 
 class Resource(Closing):

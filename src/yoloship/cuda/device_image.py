@@ -50,6 +50,11 @@ class HostReader(Closing):
             self._stream.close()
             raise
 
+    @property
+    def device(self) -> Device:
+        """Where the images lie."""
+        return self._stream.device
+
     def read(self, pixels: DevicePixels, ready: Event | None) -> npt.NDArray[np.uint8]:
         """Convert an image as the letterbox does, and download it.
 
@@ -144,6 +149,11 @@ class DeviceImage(Closing):
         self._host: npt.NDArray[np.uint8] | None = None
         self._release = weakref.finalize(self, release)
         self._release.atexit = False  # the end of the process frees device memory anyway
+
+    @property
+    def device(self) -> Device:
+        """Where it lies."""
+        return self._reader.device
 
     @property
     def is_closed(self) -> bool:

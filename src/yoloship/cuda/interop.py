@@ -12,6 +12,7 @@ from yoloship.cuda.stream import BorrowedStream, Event
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
+    from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
 
 
@@ -81,6 +82,23 @@ class ForeignFrame(Closing):
         self._owner = None
 
 
+def ordinal_of(array: Any) -> int | None:
+    """The number of the GPU on which an array of another library lies; None if it lies on none, or does not say it.
+
+    Args:
+        array: Any object with `__dlpack__` or `__cuda_array_interface__`.
+
+    Raises:
+        CudaError: the driver does not know the address.
+    """
+    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+        kind, ordinal = array.__dlpack_device__()
+        return int(ordinal) if int(kind) == _ON_CUDA else None
+    interface = getattr(array, "__cuda_array_interface__", None)
+    pointer = int(interface["data"][0]) if interface else 0
+    return _ordinal(pointer) if pointer else None
+
+
 class HandedFrame(ForeignFrame):
     """A frame that one thread hands to another.
 
@@ -97,6 +115,11 @@ class HandedFrame(ForeignFrame):
     """
 
     __slots__ = ("_ready",)
+
+    @property
+    def device(self) -> Device:
+        """Where it lies."""
+        return self._ready.device
 
     def __init__(self, array: Any, stream: Stream) -> None:
         self._ready = Event(stream.device)
@@ -172,13 +195,18 @@ def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
 
 
 def _check_device(pointer: int, stream: Stream) -> None:
+    with stream.device.current():
+        ordinal = _ordinal(pointer)
+    if ordinal != stream.device.ordinal:
+        raise _refused(str(stream.device), f"cuda:{ordinal}")
+
+
+def _ordinal(pointer: int) -> int:
+    """The number of the GPU that an address of device memory belongs to."""
     from yoloship.cuda.device import driver
 
     attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    with stream.device.current():
-        ordinal = int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
-    if ordinal != stream.device.ordinal:
-        raise _refused(str(stream.device), f"cuda:{ordinal}")
+    return int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
 
 
 def _check_frame(view: ForeignArray) -> tuple[tuple[int, int], int]:

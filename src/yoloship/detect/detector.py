@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.async_stream import StreamArguments
     from yoloship.detect.batching import Batcher
-    from yoloship.detect.pipeline import Decoding, Pipeline, PlacedImage, Placement, ShapeMode
+    from yoloship.detect.pipeline import Decoding, Pipeline, Placement, ShapeMode
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     Source = str | Path | bytes | Image | object
 
 
-_WAITING = 4
-"""Batches that may wait in `submit`, for each run that is possible at the same time."""
 _KNOWN_OPTIONS = 64
 
 
@@ -88,7 +86,7 @@ class Defaults:
 class Detector(Closing, Generic[ResultT]):
     """Finds objects in images. Use it as a context manager or close it, because it owns the runtime of its model.
 
-    The class is the same on a CPU and on an NVIDIA GPU; `yoloship.load` makes both. Many threads may call it at once.
+    The class is the same on a CPU and on NVIDIA GPUs; `yoloship.load` makes both. Many threads may call it at once.
 
     Args:
         session: Runs the network; closed with the detector. The CPU does everything else.
@@ -179,7 +177,7 @@ class Detector(Closing, Generic[ResultT]):
 
     @property
     def device(self) -> str:
-        """Where the network runs: ``cpu`` or ``cuda:N``."""
+        """Where the network runs: ``cpu``, ``cuda:N``, or several GPUs: ``cuda:0,cuda:1``."""
         return self._pipeline.device
 
     @property
@@ -311,11 +309,7 @@ class Detector(Closing, Generic[ResultT]):
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         placed = self._pipeline.place_all(several_images(images, self.info.channels), order)
-        results: dict[int, Any] = {}
-        for rows in self._runs(placed):
-            found = self._pipeline.run([placed[row] for row in rows], chosen)
-            results.update(zip(rows, found, strict=True))
-        return [results[row] for row in range(len(placed))]
+        return cast("list[ResultT]", self._pipeline.run_all(placed, chosen))
 
     def submit(
         self,
@@ -466,7 +460,7 @@ class Detector(Closing, Generic[ResultT]):
             raise InputError("no images to time", expected="at least one")
         stages_ms: dict[str, float] = {}
         total_ms = 0.0
-        for rows in self._runs(placed):
+        for rows in self._pipeline.in_runs(placed):
             _, times = self._pipeline.run_timed([placed[row] for row in rows], chosen)
             total_ms += times.pop("total")
             for stage, spent in times.items():
@@ -518,15 +512,6 @@ class Detector(Closing, Generic[ResultT]):
         height, width = self.input_hw
         return f"Detector({len(self.class_names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
 
-    def _runs(self, placed: Sequence[PlacedImage]) -> Iterator[list[int]]:
-        """Indices of the images in each run: images of one canvas size, as many as a run takes."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for row, image in enumerate(placed):
-            groups.setdefault(image.letterbox.input_hw, []).append(row)
-        size = self.max_batch
-        for rows in groups.values():
-            yield from (rows[start : start + size] for start in range(0, len(rows), size))
-
     def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Any]:
         """Queue an image for the threads of `submit`."""
         batcher = self._batches()
@@ -541,16 +526,7 @@ class Detector(Closing, Generic[ResultT]):
             if self._closed:
                 raise self._closed_error()
             if self._batcher is None:
-                from yoloship.detect.batching import Batcher
-
-                pipeline, sizes = self._pipeline, self._pipeline.batches
-                self._batcher = Batcher(
-                    pipeline.run,
-                    threads=pipeline.parallel_runs,
-                    sizes=sizes,
-                    waiting=_WAITING * pipeline.parallel_runs * sizes[-1],
-                    model_name=self.model_name,
-                )
+                self._batcher = self._pipeline.batcher()
                 weakref.finalize(self, self._batcher.abandon).atexit = False  # its threads keep the model otherwise
             return self._batcher
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.detect.batching import Batcher
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
@@ -39,6 +40,8 @@ ShapeMode: TypeAlias = Literal["square", "rect"]
 stride, which is faster and gives slightly different numbers; this needs a graph with dynamic height and width."""
 
 DEFAULT_SIDE: Final = 640
+WAITING: Final = 4
+"""Batches that may wait in `Detector.submit`, for each run that is possible at the same time."""
 Placement: TypeAlias = "Letterbox | Crop"
 """Where an image lies on the model's canvas: whole, with padding around it, or its centre alone. Both have `image_hw`,
 `input_hw` and `apply`; boxes come back through a letterbox only."""
@@ -280,8 +283,18 @@ class Pipeline(Closing):
         """Do what `place` does for each image. The first that fails raises."""
         return [self.place(image, channels) for image in images]
 
-    def opened(self, image: object, channels: ChannelOrder) -> tuple[object, ChannelOrder]:
+    def opened(
+        self,
+        image: object,
+        channels: ChannelOrder,
+        reserve: Reserve | None = None,  # noqa: ARG002 - for those that read here
+    ) -> tuple[object, ChannelOrder]:
         """Do the part of `place` that a caller of `Detector.submit` waits for.
+
+        Args:
+            image: As for `place`.
+            channels: As for `place`.
+            reserve: As for `in_order`.
 
         Returns:
             What `place` takes for it, perhaps `Encoded`.
@@ -331,6 +344,40 @@ class Pipeline(Closing):
     @abstractmethod
     def network(self, batch: int) -> AbstractContextManager[Callable[[], None]]:
         """A function that runs only the network, on this many images of the model's canvas size, and waits for it."""
+
+    def batcher(self) -> Batcher:
+        """Make the threads of `Detector.submit`."""
+        from yoloship.detect.batching import Batcher
+
+        runs, sizes = self.parallel_runs, self.batches
+        return Batcher(
+            self.run, threads=runs, sizes=sizes, waiting=WAITING * runs * sizes[-1], model_name=self.model.model_name
+        )
+
+    def in_runs(self, images: Sequence[PlacedImage]) -> Iterator[list[int]]:
+        """Indices of the images in each run: images of one canvas size, as many as a run takes."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, image in enumerate(images):
+            groups.setdefault(image.letterbox.input_hw, []).append(row)
+        size = self.max_batch
+        for rows in groups.values():
+            yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def run_all(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
+        """Run the model as often as the images need.
+
+        Args:
+            images: Any number, of any sizes.
+            options: What to keep.
+
+        Returns:
+            One result for each image, in their order.
+        """
+        results: dict[int, Result] = {}
+        for rows in self.in_runs(images):
+            found = self.run([images[row] for row in rows], options)
+            results.update(zip(rows, found, strict=True))
+        return [results[row] for row in range(len(images))]
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
         """Make an image ready to be run by another thread, which releases it afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.cache import trusted_folder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.cuda.device import Device
-    from yoloship.detect.pipeline import ShapeMode
+    from yoloship.detect.pipeline import Pipeline, ShapeMode
     from yoloship.images import DecodeChoice
     from yoloship.model import ModelInfo
     from yoloship.runtime.session import DeviceSession, RuntimePrecision
@@ -33,9 +34,24 @@ KERNEL_CHANNELS: Final = 3
 """Channels of the images that the letterbox on the GPU takes; for others the CPU prepares the input."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What `load_on_gpu` takes, except for the model, the GPU and the options."""
+
+    imgsz: tuple[int, int] | None
+    shape_mode: ShapeMode
+    tuning: CudaTuning
+    model_name: str
+    class_names: Sequence[str] | None
+    transform: Transform | str | None
+    runtime: str | None
+    precision: RuntimePrecision | None
+    decode: DecodeChoice
+
+
 def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     model: Path | bytes,
-    ordinal: int,
+    ordinal: int | Sequence[int],
     *,
     defaults: Defaults,
     imgsz: tuple[int, int] | None,
@@ -52,7 +68,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
 
     Args:
         model: An ONNX file, its bytes, or an engine.
-        ordinal: Number of the GPU.
+        ordinal: Number of the GPU, or the numbers of several.
         defaults: Options of the detector that a call can override.
         imgsz: (height, width) of the canvas; None takes the graph's own.
         shape_mode: How images are padded, ``square`` or ``rect``.
@@ -75,33 +91,55 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         InputError: an argument contradicts the model.
         SessionError: the runtime refuses the model, or the model is an engine and no GPU can be used.
     """
+    choices = _Choices(
+        imgsz, shape_mode, tuning or CudaTuning(), model_name, class_names, transform, runtime, precision, decode
+    )
+    pipeline = _on_one(model, ordinal, choices) if isinstance(ordinal, int) else _on_several(model, ordinal, choices)
+    try:
+        return Detector.over(pipeline, defaults)
+    except BaseException:
+        pipeline.close()
+        raise
+
+
+def _on_several(model: Path | bytes, ordinals: Sequence[int], choices: _Choices) -> Pipeline:
+    if len(ordinals) == 1:
+        return _on_one(model, ordinals[0], choices)
+    from yoloship.detect.gpu.several import SeveralGpus
+
+    with ExitStack() as stack:
+        pipeline = SeveralGpus([stack.enter_context(_on_one(model, ordinal, choices)) for ordinal in ordinals])
+        stack.pop_all()
+    return pipeline
+
+
+def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
     from yoloship.cuda.compiler import KernelSet
     from yoloship.detect.gpu.pipeline import CudaPipeline
 
+    name, imgsz, transform = choices.model_name, choices.imgsz, choices.transform
     with ExitStack() as stack:
-        device = _device(stack, model, ordinal, model_name)
+        device = _device(stack, model, ordinal, name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
-        session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
-        info = _recognised(session, model_name, class_names, imgsz, transform)
-        model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
+        options = RunOptions(choices.precision, model_name=name)
+        session = stack.enter_context(_open(model, device, options, choices.runtime))
+        info = _recognised(session, name, choices.class_names, imgsz, transform)
+        model_input = ModelInput.checked(info, imgsz, choices.shape_mode, name)
         on_cpu = info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1
         if on_cpu or model_input.info.transform is not None:
-            if decode == "gpu":
+            if choices.decode == "gpu":
                 raise InputError(
                     "has no effect on this model, because the CPU prepares its images",
                     subject="decode", expected="auto or cpu", got="gpu", hint="leave it out",
                 )  # fmt: skip
-            return _with_the_rest_on_the_cpu(stack, session, model_input, defaults, tuning or CudaTuning())
+            return _with_the_rest_on_the_cpu(stack, session, model_input, choices.tuning)
         owned = stack.pop_all()
         try:
-            pipeline = CudaPipeline(session, kernels, model_input, tuning=tuning, decode=decode, owned=owned)
+            return CudaPipeline(
+                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned
+            )
         except BaseException:
             owned.close()
-            raise
-        try:
-            return Detector.over(pipeline, defaults)
-        except BaseException:
-            pipeline.close()
             raise
 
 
@@ -133,7 +171,8 @@ def load_network_on_gpu(
         )
         info = _recognised(session, model_name, class_names, imgsz, transform)
         model_input = ModelInput.checked(info, imgsz, "square", model_name)
-        return _with_the_rest_on_the_cpu(stack, session, model_input, Defaults(), CudaTuning())
+        pipeline = _with_the_rest_on_the_cpu(stack, session, model_input, CudaTuning())
+        return Detector.over(pipeline)
 
 
 def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:
@@ -152,9 +191,9 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
 
 
 def _with_the_rest_on_the_cpu(
-    stack: ExitStack, session: DeviceSession, model: ModelInput, defaults: Defaults, tuning: CudaTuning
-) -> Detector:
-    """A detector around a network on the GPU, with all other steps on the CPU. It takes over what the stack owns."""
+    stack: ExitStack, session: DeviceSession, model: ModelInput, tuning: CudaTuning
+) -> Pipeline:
+    """A pipeline around a network on the GPU, with all other steps on the CPU. It takes over what the stack owns."""
     for name in ("transfer", "on_full_memory"):
         if getattr(tuning, name) != getattr(CudaTuning(), name):
             raise InputError(
@@ -167,8 +206,7 @@ def _with_the_rest_on_the_cpu(
     _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
     host = session.as_host_session(stack.pop_all(), streams=tuning.slots, shapes=tuning.plans)
     try:
-        pipeline = CpuPipeline(host, model, parallel_runs=tuning.slots, max_batch=max_batch, device=str(session.device))
-        return Detector.over(pipeline, defaults)
+        return CpuPipeline(host, model, parallel_runs=tuning.slots, max_batch=max_batch, device=str(session.device))
     except BaseException:
         host.close()
         raise

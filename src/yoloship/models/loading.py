@@ -133,7 +133,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         shape_mode: ``square`` pads every image to the whole canvas. ``rect`` pads it to the next multiple of the
             stride, which is faster and gives slightly different numbers; it needs a graph with dynamic height and
             width.
-        device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; or several GPUs that share the work, ``cuda:0,cuda:1`` or ``cuda:all``.
+            None takes the CPU, and for an engine the first GPU.
         options: Which detections to keep. None takes the settings of NMS inside the graph. If there is no NMS inside,
             it takes the defaults of `DetectOptions`, with the IoU threshold of the model's own tool: 0.45 for YOLOv5,
             0.7 for Ultralytics' models.
@@ -189,7 +190,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     )
     defaults = Defaults(options, changes, channels, task)
     replace(options or DetectOptions(), **changes)  # refuses wrong values before the model is read or downloaded
-    ordinal = None if device is None or device == "cpu" else _ordinal(device)
+    ordinals = () if device is None or device == "cpu" else _ordinals(device)
     given: Any
     allowed: Any
     for subject, problem, given, allowed in (
@@ -219,16 +220,16 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     if kind == "engine":
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=model_name, expected="cuda", got="cpu")
-        ordinal = ordinal or 0
+        ordinals = ordinals or (0,)
     if kind != "engine" or runtime or runtime_precision:  # an engine lacks a GPU first, and only then TensorRT
         runs_as: Kind = "engine" if kind == "engine" else "onnx"
         chosen, reason = choose_runtime(
-            runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name
+            runtime, runs_as, "cuda" if ordinals else "cpu", runtime_precision, model_name=model_name
         )
     graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw: _CanvasHw = None if shape_mode == "rect" else input_hw or "usual"
-        batch = 1 if ordinal is None else None
+        batch = None if ordinals else 1
         names = None if class_names is None else tuple(class_names)
         graph = cached_graph(
             (
@@ -252,14 +253,14 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 
         checked = vetted(file, model_name, input_hw)
         graph, limit_s = checked.source, checked.limit_s
-    if ordinal is not None:
+    if ordinals:
         if workers is not None:
-            raise InputError("is for the CPU", subject="workers", expected="device='cpu'", got=f"cuda:{ordinal}")
+            raise InputError("is for the CPU", subject="workers", expected="device='cpu'", got=f"cuda:{ordinals[0]}")
         from yoloship.models.gpu_loading import load_on_gpu
 
         on_gpu = load_on_gpu(
             graph,
-            ordinal,
+            ordinals if len(ordinals) > 1 else ordinals[0],
             defaults=defaults,
             imgsz=input_hw,
             shape_mode=shape_mode,
@@ -271,7 +272,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             precision=runtime_precision,
             decode=decode,
         )
-        _logger.info(_LOADED, visible(model_name), on_gpu.session, time.perf_counter() - started, "")
+        where = on_gpu.session if len(ordinals) == 1 else f"{on_gpu.session}, {on_gpu.device}"
+        _logger.info(_LOADED, visible(model_name), where, time.perf_counter() - started, "")
         return on_gpu
 
     if cuda_tuning is not None:
@@ -298,17 +300,16 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     return detector
 
 
-def _ordinal(device: str) -> int:
-    """The number of a GPU."""
-    from yoloship.cuda.device import parse_device
+def _ordinals(device: str) -> tuple[int, ...]:
+    """The numbers of GPUs."""
+    from yoloship.cuda.device import parse_devices
 
     try:
-        return parse_device(str(device))
+        return parse_devices(str(device))
     except InputError as error:
         hint = f"write 'cuda:{device}'" if str(device).isdecimal() else None
-        raise InputError(
-            "no such device", subject="device", expected="cpu, cuda or cuda:N", got=repr(device), hint=hint
-        ) from error
+        expected = "cpu, cuda, cuda:N, cuda:N,cuda:M or cuda:all"
+        raise InputError(error.problem, subject="device", expected=expected, got=repr(device), hint=hint) from error
 
 
 def _input_hw(imgsz: int | tuple[int, int]) -> tuple[int, int]:

@@ -201,8 +201,11 @@ def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"device": "gpu"}, "device: no such device: expected cpu, cuda or cuda:N, got 'gpu'"),
-        ({"device": "cuda:one"}, "device: no such device: expected cpu, cuda or cuda:N, got 'cuda:one'"),
+        ({"device": "gpu"}, "no such device: expected cpu, cuda, cuda:N, cuda:N,cuda:M or cuda:all, got 'gpu'"),
+        (
+            {"device": "cuda:one"},
+            "no such device: expected cpu, cuda, cuda:N, cuda:N,cuda:M or cuda:all, got 'cuda:one'",
+        ),
         ({"decode": "fast"}, "decode: no such choice: expected auto or gpu or cpu, got 'fast'"),
         ({"decode": "gpu"}, "decode: needs the model on a GPU: expected device='cuda', got device='cpu'"),
         ({"tuned_for": "speed"}, "tuned_for: no such choice: expected latency or throughput, got 'speed'"),
@@ -315,7 +318,10 @@ def test_what_is_given_twice_or_in_an_unknown_order_is_refused_before_anything_i
         ({"tuned_for": np.array(["latency", "throughput"])}, "tuned_for: no such choice"),
         ({"runtime": 1}, "runtime: wrong type"),
         ({"runtime": []}, "runtime: wrong type"),
-        ({"device": 0}, "device: no such device: expected cpu, cuda or cuda:N, got 0; write 'cuda:0'"),
+        (
+            {"device": 0},
+            "no such device: expected cpu, cuda, cuda:N, cuda:N,cuda:M or cuda:all, got 0; write 'cuda:0'",
+        ),
         ({"device": "1"}, "write 'cuda:1'"),
         ({"channels": np.array(["bgr", "rgb"])}, "channels: no such channel order"),
         ({"class_names": 80}, "class_names: wrong type"),

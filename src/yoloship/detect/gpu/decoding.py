@@ -82,6 +82,16 @@ class JpegDecoding(Closing):
                         _logger.info("JPEGs are decoded on the CPU: %s", error)
         return self._queue
 
+    @property
+    def waiting(self) -> int:
+        """Files that wait to be decoded on the GPU."""
+        return 0 if self._queue is None else self._queue.waiting
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the GPU's context was lost while it decoded."""
+        return self._queue is not None and self._queue.is_lost
+
     def taken(self, file: ImageFile) -> QueuedJpeg | None:
         """A file in the form that the engine decodes; None if the host's reader must decode it."""
         if file.header.format != "JPEG":

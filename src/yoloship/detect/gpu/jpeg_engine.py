@@ -107,6 +107,11 @@ class JpegEngine(Closing):
             self._owned = stack.pop_all()
 
     @property
+    def device(self) -> Device:
+        """The GPU."""
+        return self._stream.device
+
+    @property
     def library(self) -> str:
         """The name and version of the library."""
         return f"nvJPEG {'.'.join(map(str, self._decoder.version))}"

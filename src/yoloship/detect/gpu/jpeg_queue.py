@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from yoloship._util.closing import Closing
 from yoloship._util.cores import usable_cores
-from yoloship.cuda.device import OUT_OF_MEMORY
+from yoloship.cuda.device import LOST_CODES, OUT_OF_MEMORY
 from yoloship.detect.gpu.jpeg_engine import MAX_FILES, one_batch
 from yoloship.detect.pipeline import Encoded
 from yoloship.errors import CudaError, SessionError, YoloshipError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.cuda.buffers import DeviceBuffer
+    from yoloship.cuda.device import Device
     from yoloship.cuda.device_image import DeviceImage
     from yoloship.detect.gpu.jpeg_engine import JpegEngine, JpegFile
 
@@ -55,6 +56,11 @@ class QueuedJpeg(Encoded):
 
     jpeg: JpegFile
     queue: JpegQueue
+
+    @property
+    def device(self) -> Device:
+        """The GPU that is to decode it."""
+        return self.queue.engine.device
 
     @property
     def nbytes(self) -> int:
@@ -124,6 +130,9 @@ class JpegQueue(Closing):
     Args:
         engine: The GPU's; closed with the queue.
         model_name: For messages.
+
+    Attributes:
+        is_lost: Whether the GPU's context was lost in a batch.
     """
 
     def __init__(self, engine: JpegEngine, model_name: str) -> None:
@@ -133,10 +142,15 @@ class JpegQueue(Closing):
         self._calls: SimpleQueue[_Request | None] = SimpleQueue()  # as for `Batcher`, it takes no lock of ours
         self._held: deque[_Request] = deque()
         self._lock = threading.Lock()
-        self._closed = self._abandoned = False
+        self._closed = self._abandoned = self.is_lost = False
         self._readers: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Files that wait."""
+        return self._calls.qsize() + len(self._held)
 
     def put(
         self,
@@ -269,6 +283,7 @@ class JpegQueue(Closing):
             self._held.extendleft(reversed(requests[count:]))
             images = self._on_gpu(files[:count], blocks) if blocks else [None]
         except BaseException as error:
+            self.is_lost = self.is_lost or (isinstance(error, CudaError) and error.code in LOST_CODES)
             for request in requests:
                 if request not in self._held:
                     request.end(error)

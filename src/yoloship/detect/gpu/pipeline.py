@@ -51,7 +51,8 @@ _logger = logging.getLogger("yoloship.detect")
 
 
 _TRANSFERS: Final = 512
-_READERS: Final = 16
+READERS: Final = 16
+"""Files that are read at once for one GPU."""
 
 
 class CudaPipeline(Pipeline):
@@ -184,6 +185,16 @@ class CudaPipeline(Pipeline):
         """Who decodes image files. The GPU's decoder is opened if nothing has needed it yet."""
         return self._jpegs.chosen
 
+    @property
+    def files_waiting(self) -> int:
+        """Files that wait for the GPU's decoder."""
+        return self._jpegs.waiting
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the GPU's context was lost while it decoded files."""
+        return self._jpegs.is_lost
+
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
 
@@ -227,29 +238,8 @@ class CudaPipeline(Pipeline):
             steps: What becomes of each.
             keep_images: Whether each `Outcome` carries its image.
         """
-        self.check_process()
-
-        def is_read(source: object) -> bool:
-            source = unframed(source)
-            return _is_resident(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
-
-        def read(source: object, reserve: Reserve) -> Any:
-            if isinstance(source, np.ndarray):
-                return steps.read(source, reserve)
-            image, _ = self.opened(source, steps.channels, reserve)
-            return image.decode_soon() if keep_images and isinstance(image, QueuedJpeg) else image
-
-        def submit(image: object) -> Future[Result]:
-            image = unframed(image)
-            return steps.submit(image, steps.channels if _is_resident(image) else "bgr")
-
-        return in_batches(
-            sources,
-            Steps(is_read, read, submit),
-            in_flight=self.parallel_runs * self.max_batch,
-            readers=max(2, min(_READERS, usable_cores())),
-            keep_images=keep_images,
-        )
+        readers = max(2, min(READERS, usable_cores()))
+        return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
         """Make every slot ready, and the decoder of JPEG files.
@@ -348,6 +338,43 @@ class CudaPipeline(Pipeline):
     def _batch(self, images: int) -> int:
         """The batch of the run for so many images."""
         return self.model.info.batch or max(images, self._smallest)
+
+
+def stream_to_device(
+    pipeline: Pipeline, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool, readers: int
+) -> Iterator[Outcome]:
+    """Detect on any number of images; see `CudaPipeline.stream`.
+
+    Args:
+        pipeline: Runs them.
+        sources: As `Detector.stream` takes them.
+        steps: What becomes of each.
+        keep_images: Whether each `Outcome` carries its image.
+        readers: Files that are read at once.
+    """
+    pipeline.check_process()
+
+    def is_read(source: object) -> bool:
+        source = unframed(source)
+        return _is_resident(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
+
+    def read(source: object, reserve: Reserve) -> Any:
+        if isinstance(source, np.ndarray):
+            return steps.read(source, reserve)
+        image, _ = pipeline.opened(source, steps.channels, reserve)
+        return image.decode_soon() if keep_images and isinstance(image, QueuedJpeg) else image
+
+    def submit(image: object) -> Future[Result]:
+        image = unframed(image)
+        return steps.submit(image, steps.channels if _is_resident(image) else "bgr")
+
+    return in_batches(
+        sources,
+        Steps(is_read, read, submit),
+        in_flight=pipeline.parallel_runs * pipeline.max_batch,
+        readers=readers,
+        keep_images=keep_images,
+    )
 
 
 def _is_resident(image: object) -> bool:
