@@ -117,8 +117,9 @@ def _loads(name: str) -> bool:
 PROVIDER: Final = "CUDAExecutionProvider"
 _MEMORY: Final = "cuda"
 """What ONNX Runtime's binding calls the memory of the provider's device."""
-_WARM_UPS: Final = 3
-"""The first run chooses algorithms, the second uses the final memory layout, the third confirms it."""
+_WARM_UPS: Final = 2
+"""After the run that chooses algorithms: the first uses the final memory layout, the second confirms it."""
+_SHRINK: Final = "memory.enable_memory_arena_shrinkage"
 _TURN: Final = threading.RLock()
 """The lock of the thread that sets up the provider or closes one of its objects."""
 
@@ -279,6 +280,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
             found = bound.output_shapes(self.outputs)
             outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
             bound.bind_outputs(outputs)
+            bound.settle()
             return _TurnTakingContext(
                 stream,
                 inputs,
@@ -310,8 +312,6 @@ class _BoundRun:
     """A session of ONNX Runtime with its inputs and outputs at fixed addresses."""
 
     def __init__(self, session: Any, subject: str, stream: Stream) -> None:
-        onnxruntime = import_onnxruntime()
-
         self._failures: tuple[type[Exception], ...] = (
             *failures(),
             RuntimeError,
@@ -320,10 +320,15 @@ class _BoundRun:
         self._stream = stream
         self._session: Any = session
         self._binding: Any = session.io_binding()
-        self._run_options: Any = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = 4
+        self._run_options = self._made_options()
+
+    @staticmethod
+    def _made_options() -> Any:
+        options = import_onnxruntime().RunOptions()
+        options.log_severity_level = 4
         # Without this the runtime waits for the stream at the end of each run, which also forbids recording it.
-        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return options
 
     def bind_inputs(self, tensors: list[DeviceTensor]) -> None:
         for tensor in tensors:
@@ -356,6 +361,22 @@ class _BoundRun:
         values = self._binding.get_outputs()
         return {spec.name: tuple(map(int, value.shape())) for spec, value in zip(specs, values, strict=True)}
 
+    def settle(self) -> None:
+        """Run once, and give back the memory that only the choice of algorithms needed.
+
+        Algorithms are tried with as much memory as any of them can use, and the runtime would keep that. What a run
+        really needs is allocated again by the next one.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            SessionError: the runtime failed.
+        """
+        options = self._made_options()
+        options.add_run_config_entry(_SHRINK, f"gpu:{self._stream.device.ordinal}")
+        with self._stream.device.current():
+            self._run(options)
+        self._stream.sync()
+
     def queue(self) -> None:
         """Queue a run.
 
@@ -363,8 +384,11 @@ class _BoundRun:
             CudaError: out of device memory, or the device failed.
             SessionError: the runtime failed.
         """
+        self._run(self._run_options)
+
+    def _run(self, options: Any) -> None:
         try:
-            self._session.run_with_iobinding(self._binding, self._run_options)
+            self._session.run_with_iobinding(self._binding, options)
         except self._failures as error:
             text = plain_text(str(error))
             fault = device_fault(text, self._stream.device, self._subject)

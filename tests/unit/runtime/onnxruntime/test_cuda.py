@@ -217,3 +217,33 @@ def test_an_error_of_the_provider_without_a_class_of_its_own_is_the_devices(monk
     with pytest.raises(CudaError, match="operation not permitted on an event") as caught:
         run.queue()
     assert caught.value.code == 907
+
+
+def test_only_the_run_that_chooses_algorithms_gives_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrunk: list[str | None] = []
+
+    class RunOptions:
+        log_severity_level = 0
+
+        def __init__(self) -> None:
+            self.entries: dict[str, str] = {}
+
+        def add_run_config_entry(self, name: str, value: str) -> None:
+            self.entries[name] = value
+
+    class Session:
+        def io_binding(self) -> object:
+            return object()
+
+        def run_with_iobinding(self, _: object, options: RunOptions) -> None:
+            shrunk.append(options.entries.get("memory.enable_memory_arena_shrinkage"))
+
+    monkeypatch.setattr(
+        "yoloship.runtime.onnxruntime.cuda.import_onnxruntime", lambda: type("o", (), {"RunOptions": RunOptions})
+    )
+    waits: list[int] = []
+    stream: Any = type("stream", (), {"device": DEVICE, "sync": lambda _: waits.append(len(shrunk))})()
+    run = _BoundRun(Session(), "m.onnx", stream)
+    run.settle()
+    run.queue()
+    assert (shrunk, waits) == (["gpu:0", None], [1])
