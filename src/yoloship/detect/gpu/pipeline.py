@@ -26,6 +26,7 @@ from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
+from yoloship.detect.gpu.turns import Turns
 from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
 from yoloship.errors import CudaError, YoloshipError
@@ -89,7 +90,12 @@ class CudaPipeline(Pipeline):
         self._batches = run_sizes(info.batch, largest)
         self._pinned_memory = PinnedMemory()
         self._transfers: dict[tuple[int, int], TransferPlan] = {}
-        setup = SlotSetup(DeviceModel(session, info, kernels), largest, threading.Lock(), self._tuning.plans)
+        running = DeviceModel(session, info, kernels)
+        with ExitStack() as stack:
+            uploads = stack.enter_context(Turns(session.device, int(running.steps.ordered)))
+            runs = stack.enter_context(Turns(session.device, running.steps.abreast))
+            self._turns = stack.pop_all()
+        setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, uploads, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
         self._intake = Stream(session.device)
@@ -301,6 +307,7 @@ class CudaPipeline(Pipeline):
         """Finish what is under way, refuse the rest, and give everything back. Closing twice is not an error."""
         self._jpegs.close()
         self._pool.close()
+        self._turns.close()
         self._intake.close()
         self.session.close()
         self._owned.close()

@@ -22,6 +22,8 @@ class Steps:
         pieces: In how many pieces a lone frame of ordinary memory is copied while the kernel follows; 0: before.
         start: When suppression begins, against decoding.
         band: Rows of the canvas for a block of that kernel.
+        abreast: How many batches compute at once, in the order of their launches; 0: all.
+        ordered: Whether the uploads of one batch follow those of the last one.
     """
 
     direct: bool = False
@@ -29,6 +31,8 @@ class Steps:
     pieces: int = 0
     start: Start = "behind"
     band: int = 8
+    abreast: int = 0
+    ordered: bool = False
 
     @classmethod
     def chosen(cls) -> Steps:
@@ -37,5 +41,5 @@ class Steps:
         start: Start = "rehearsing" if "rehearse" in named else "early" if "early" in named else "behind"
         return cls(
             "direct" in named, "ahead" in named, int(named.get("pieces", 0)), start,
-            int(named.get("band", 8)),
+            int(named.get("band", 8)), int(named.get("abreast", 0)), "ordered" in named,
         )  # fmt: skip
