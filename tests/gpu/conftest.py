@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
+from helpers.device_sessions import QUICK, SIDES, is_stand_in, require_onnxruntime, small, stand_in_opener
 from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KERNELS, KernelSet
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from helpers.device_sessions import Open
+    from helpers.nvdec_stand_in import StandInAv
     from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.nvdec import Nvdec
     from yoloship.runtime.session import DeviceSession
 
 
@@ -135,3 +138,32 @@ def open_engine(device: Device, tmp_path: Path) -> Open:
 def session(open_session: Open) -> Iterator[DeviceSession]:
     with open_session(small(), [{"images": SIDES}]) as opened:
         yield opened
+
+
+@pytest.fixture(params=["NVDEC", "stand-in"])
+def nvdec_stand_in(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in for PyAV, or None where a real GPU decodes."""
+    if request.param == "NVDEC":
+        if is_stand_in(device):
+            pytest.skip("no GPU here that decodes")
+        pytest.importorskip("av")
+        yield None
+        return
+    from helpers.nvdec_stand_in import StandInAv
+
+    made = StandInAv(device)
+    monkeypatch.setattr("yoloship.cuda.nvdec.load_av", lambda _name: made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def nvdec(nvdec_stand_in: StandInAv | None, device: Device, kernels: KernelSet) -> Iterator[Nvdec]:
+    from yoloship.cuda.nvdec import Nvdec
+
+    before = device.usage()
+    with Nvdec(device, kernels) as opened:
+        yield opened
+    gc.collect()
+    assert device.usage() == before
+    assert nvdec_stand_in is None or (nvdec_stand_in.open, nvdec_stand_in.frames) == (0, 0)

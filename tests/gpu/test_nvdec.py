@@ -9,46 +9,16 @@ import numpy as np
 import pytest
 
 from helpers.cuda_steps import bgr_of_planes
-from helpers.device_sessions import is_stand_in
-from helpers.nvdec_stand_in import StandInAv, device_rows
+from helpers.nvdec_stand_in import SIZE, StandInAv, device_rows
 from helpers.videos import Clip, read_back, write_clip
 from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
 from yoloship.errors import DependencyError, ImageError, InputError
 from yoloship.images import ImageLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-
-SIZE = (192, 160)
-"""NVDEC has smallest sizes: 144 pixels for some codecs."""
-
-
-@pytest.fixture(params=["NVDEC", "stand-in"])
-def stand_in(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The stand-in for PyAV, or None where a real GPU decodes."""
-    if request.param == "NVDEC":
-        if is_stand_in(device):
-            pytest.skip("no GPU here that decodes")
-        yield None
-        return
-    made = StandInAv(device)
-    monkeypatch.setattr("yoloship.cuda.nvdec.load_av", lambda _name: made)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def nvdec(stand_in: StandInAv | None, device: Device, kernels: KernelSet) -> Iterator[Nvdec]:
-    before = device.usage()
-    with Nvdec(device, kernels) as opened:
-        yield opened
-    gc.collect()
-    assert device.usage() == before
-    assert stand_in is None or (stand_in.open, stand_in.frames) == (0, 0)
 
 
 def decoded(nvdec: Nvdec, path: Path) -> list[tuple[Any, FrameForm]]:
@@ -106,20 +76,20 @@ def frame_base(path: Path) -> Any:
 
 
 def test_images_outlive_their_decoder_and_give_their_memory_back(
-    nvdec: Nvdec, stand_in: StandInAv | None, tmp_path: Path
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
     images = [nvdec.image(frame, form) for frame, form in decoded(nvdec, path)]
-    if stand_in is not None:
+    if nvdec_stand_in is not None:
         gc.collect()
-        assert (stand_in.open, stand_in.frames) == (0, 12)
+        assert (nvdec_stand_in.open, nvdec_stand_in.frames) == (0, 12)
     wanted = read_back(path).images
     for image, expected in zip(images, wanted, strict=True):
         np.testing.assert_array_equal(image.host(), expected)
     for image in images:
         image.close()
-    if stand_in is not None:
-        assert stand_in.frames == 0
+    if nvdec_stand_in is not None:
+        assert nvdec_stand_in.frames == 0
 
 
 def test_many_decoders_open_and_close_without_a_trace(nvdec: Nvdec, tmp_path: Path, device: Device) -> None:
@@ -163,11 +133,11 @@ def test_a_frame_beyond_the_limits_is_refused(nvdec: Nvdec, tmp_path: Path) -> N
 
 
 def test_without_a_session_the_frames_are_in_the_hosts_memory(
-    nvdec: Nvdec, stand_in: StandInAv | None, tmp_path: Path
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
 ) -> None:
-    if stand_in is None:
+    if nvdec_stand_in is None:
         pytest.skip("a GPU has as many sessions as its memory holds")
-    stand_in.sessions = 0
+    nvdec_stand_in.sessions = 0
     frames = decoded(nvdec, write_clip(tmp_path / "a.mp4", Clip(size=SIZE)))
     assert [is_on_device(frame) for frame, _ in frames] == [False] * 12
     with pytest.raises(InputError, match="frame: is not in device memory as expected"):
@@ -175,11 +145,11 @@ def test_without_a_session_the_frames_are_in_the_hosts_memory(
 
 
 def test_a_pyav_without_nvdec_says_so(
-    nvdec: Nvdec, stand_in: StandInAv | None, monkeypatch: pytest.MonkeyPatch
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if stand_in is None:
+    if nvdec_stand_in is None:
         pytest.skip("this PyAV has it")
-    stand_in.codec.hwaccel.hwdevices_available = lambda: ["drm"]
+    nvdec_stand_in.codec.hwaccel.hwdevices_available = lambda: ["drm"]
     with pytest.raises(DependencyError, match="has an FFmpeg without CUDA"):
         NvdecDecoder(nvdec, "h264", None)
 

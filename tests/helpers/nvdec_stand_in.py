@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.device import Device
 
+SIZE = (192, 160)
+"""(width, height) of videos for tests: NVDEC has smallest sizes, 144 pixels for some codecs."""
 _PITCH = 256
 _ON_CPU = {"av1": "libdav1d"}
 """FFmpeg's decoder of AV1 named ``av1`` needs hardware."""
@@ -32,6 +34,7 @@ class StandInAv:
         sessions: Decoders that may be open at once; as in FFmpeg, the frames of one more come from the CPU.
         spoil: Given the number of a frame of a decoder, and the frame, may change it or raise an error of FFmpeg.
         open: Decoders that are open.
+        opened: Decoders that were opened so far.
         frames: Frames whose memory is in use.
     """
 
@@ -41,6 +44,7 @@ class StandInAv:
     spoil: Callable[[int, StandInFrame], None] = lambda _number, _frame: None
     open: int = 0
     frames: int = 0
+    opened: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class StandInContext:
         self._has_session = owner.open < owner.sessions
         self._number = 0
         owner.open += 1
+        owner.opened += 1
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in {"extradata", "options", "thread_count"}:
@@ -86,6 +91,7 @@ class StandInContext:
         self._owner.open -= 1
 
     def decode(self, packet: Any) -> list[Any]:
+        """Decode as NVDEC does, which takes no notice of damage inside a frame."""
         found = []
         for frame in self._inner.decode(packet):
             deep = frame.format.name == "yuv420p10le"

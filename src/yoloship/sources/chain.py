@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from yoloship.sources.reader import VideoDecoding
     from yoloship.sources.source import Frame, Stream
 
 
@@ -74,6 +75,11 @@ class Chain(Source):
             if last is not None:
                 yield last
         self._current = None
+
+    def decode_with(self, decoding: VideoDecoding) -> None:
+        """Decode the videos of all parts with a device."""
+        for part in self._parts:
+            part.decode_with(decoding)
 
     def is_ready(self) -> bool:
         """Whether the part that is read now has its next frame."""

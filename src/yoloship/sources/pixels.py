@@ -50,7 +50,7 @@ class Converter:
         # More threads would be started anew for each frame.
         converted = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
         image: Image = converted.to_ndarray()
-        matrix = self._matrix(frame)
+        matrix = self.matrix(frame)
         if matrix is not None:
             image = np.ascontiguousarray(turned(image, matrix))
         image.flags.writeable = False
@@ -62,11 +62,11 @@ class Converter:
         Raises:
             ImageError: the frame is turned by something else than quarters.
         """
-        matrix = self._matrix(frame)
+        matrix = self.matrix(frame)
         return (frame.width, frame.height) if matrix is not None and matrix[0] == 0 else (frame.height, frame.width)
 
-    def _matrix(self, frame: Any) -> tuple[int, int, int, int] | None:
-        """The display matrix of a frame, which is read from the first frame of each rotation only.
+    def matrix(self, frame: Any) -> tuple[int, int, int, int] | None:
+        """The `display_matrix` of a frame, which is read from the first frame of each rotation only.
 
         A frame whose side data was looked at refers to itself, so that its memory is not free before the garbage
         collector runs: after hundreds of frames.
@@ -130,3 +130,14 @@ def turned(image: Image, matrix: tuple[int, int, int, int]) -> Image:
     a, b, c, d = matrix
     upright = image.swapaxes(0, 1) if a == 0 else image
     return upright[:: -1 if min(b, d) < 0 else 1, :: -1 if min(a, c) < 0 else 1]
+
+
+def orientation_of(matrix: tuple[int, int, int, int] | None) -> int:
+    """What `turned` does with such a matrix, as Exif numbers it: 1 to 8."""
+    if matrix is None:
+        return 1
+    a, b, c, d = matrix
+    backwards = (min(c, d) < 0, min(a, b) < 0)  # rows and columns, as they are stored
+    straight = {(False, False): 1, (False, True): 2, (True, True): 3, (True, False): 4}
+    across = {(False, False): 5, (True, False): 6, (True, True): 7, (False, True): 8}
+    return (across if a == 0 else straight)[backwards]

@@ -49,16 +49,28 @@ class PyavVideo:
         name: What to call the video.
         path: Its file; None if it is not a file.
         limits: The largest frame to take.
+        threads: Of the decoder.
 
     Raises:
         InputError: it is not a video, has no frames, or its container or codec is not taken.
         DependencyError: PyAV is not installed.
+
+    Attributes:
+        is_at_end: Whether all packets were decoded. An error that comes then is about the file, not about a frame.
     """
 
     def __init__(
-        self, file: BinaryIO, name: str, path: Path | None = None, *, limits: ImageLimits = DEFAULT_LIMITS
+        self,
+        file: BinaryIO,
+        name: str,
+        path: Path | None = None,
+        *,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        threads: int = MAX_THREADS,
     ) -> None:
         av = load_av(name)
+        self._threads = threads
+        self.is_at_end = False
         self._av, self._file, self._name, self._limits = av, file, name, limits
         self._can_seek = hasattr(file, "seek")
         self._converter = Converter(limits)
@@ -115,6 +127,7 @@ class PyavVideo:
             if broken == MAX_BROKEN_IN_A_ROW:
                 yield Decoded(None, None, ImageError(f"was given up after {broken} broken frames in a row"))
                 return
+        self.is_at_end = True
         if cut:
             yield Decoded(
                 None, None,
@@ -149,11 +162,16 @@ class PyavVideo:
                 continue
             sent.append(packet.pts)
             try:
-                yield from packet.decode()
+                yield from self._decode(packet)
             except (self._av.FFmpegError, OSError) as error:
                 if isinstance(error, self._av.error.EOFError):
                     continue
                 yield Decoded(None, sent[0], _damaged(_said(error)))
+
+    def _decode(self, packet: Any) -> list[Any]:
+        """The frames that a packet completes."""
+        frames: list[Any] = packet.decode()
+        return frames
 
     def _image(self, frame: Any, *, wanted: bool) -> Decoded:
         if frame.is_corrupt:
@@ -188,7 +206,7 @@ class PyavVideo:
         """Open the decoder, which allocates no frame beyond the limits, whatever size comes in the middle."""
         check_size(video.width, video.height, self._limits, self._name)
         context = video.codec_context
-        context.thread_type, context.thread_count = "AUTO", min(MAX_THREADS, usable_cores())
+        context.thread_type, context.thread_count = "AUTO", min(self._threads, usable_cores())
         context.options = {"max_pixels": str(self._limits.max_pixels)}
         if context.codec.capabilities & self._av.codec.Capabilities.frame_threads:
             self._delay = context.thread_count - 1

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
-    from yoloship.sources.source import Stream
+    from yoloship.sources.source import ImageOnDevice, Stream
 
 VIDEO_HINT: Final = "pip install 'yoloship[video]'"
 MAX_BROKEN_IN_A_ROW: Final = 100
@@ -25,12 +27,13 @@ class Decoded:
     """One frame of a video, in the order in which they are shown.
 
     Attributes:
-        image: (height, width, 3) uint8 BGR, upright, read only; None if the frame is broken or was not wanted.
+        image: (height, width, 3) uint8 BGR, upright, read only, or an image on a device; None if the frame is broken
+            or was not wanted.
         pts: Its presentation time in the unit of the stream; None if it has none.
         error: Why it is broken.
     """
 
-    image: npt.NDArray[np.uint8] | None
+    image: npt.NDArray[np.uint8] | ImageOnDevice | None
     pts: int | None = None
     error: YoloshipError | None = None
 
@@ -49,6 +52,28 @@ class VideoReader(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+
+
+class VideoDecoding(Protocol):
+    """Decodes videos elsewhere than on the CPU. Threads may share it.
+
+    Attributes:
+        side_by_side: Videos to decode at the same time.
+    """
+
+    side_by_side: int
+
+    def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
+        """Open a video file.
+
+        Args:
+            path: The file.
+            resources: Closes what is opened.
+            tell: Gets a line if the CPU decodes this video after all.
+
+        Raises:
+            InputError: it is not a video, or must not be decoded by the CPU and cannot be decoded otherwise.
+        """
 
 
 def has_pyav() -> bool:

@@ -10,7 +10,7 @@ import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from yoloship._util.closing import Closing
 from yoloship._util.tables import Table
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.errors import YoloshipError
+    from yoloship.sources.reader import VideoDecoding
+    from yoloship.sources.side_by_side import SideBySide
+
+
+class ImageOnDevice(Protocol):
+    """An image in the memory of a device, as `yoloship.cuda.device_image.DeviceImage`."""
+
+    nbytes: int
+
+    def host(self) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) uint8 BGR, read only."""
+
+    def close(self) -> None:
+        """Let its memory be used again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +76,9 @@ class Frame:
         index: The frame's place from 0: in its video or camera, or among the images of its source.
         name: The frame's name in results: for a file, its path, starting with what the user gave; for a frame of a
             video, ``clip.mp4#17``.
-        image: A file's path, the bytes of a file, or (height, width, 3) uint8 BGR, read only. None if there is an
-            `error`.
+        image: A file's path, the bytes of a file, or (height, width, 3) uint8 BGR, read only. If a detector has lent
+            its decoder (`Source.decode_with`), it may be an image in device memory, which the detector closes. None if
+            there is an `error`.
         time_s: When it was taken, in seconds since the first frame, by the source's own clock; None for still images.
         stream: The video or camera that it is from; None for still images.
         pts: Its presentation time in `Stream.time_base`, as the file has it; None if it has none.
@@ -72,7 +87,7 @@ class Frame:
 
     index: int
     name: str
-    image: Path | bytes | npt.NDArray[np.uint8] | None
+    image: Path | bytes | npt.NDArray[np.uint8] | ImageOnDevice | None
     time_s: float | None = None
     stream: Stream | None = None
     pts: int | None = None
@@ -132,6 +147,13 @@ class Source(Closing):
     def notes(self) -> Sequence[str]:
         """Lines that the user should read before the run, for example about files that were skipped."""
         return ()
+
+    def decode_with(self, decoding: VideoDecoding) -> None:
+        """Decode videos with a device from now on. A source without videos ignores it."""
+
+    def side_by_side(self) -> SideBySide | None:
+        """The frames of several videos mixed, to be put in order again; None if there is nothing to decode at once."""
+        return None
 
     def is_ready(self) -> bool:
         """Whether the next frame, or the end, can be given without waiting for it to happen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from yoloship.sources.finding import glob_entries, has_magic, natural_key
 from yoloship.sources.reader import VIDEO_HINT, has_pyav
 from yoloship.sources.recognise import VIDEO_SUFFIXES
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions, check_step
+from yoloship.sources.side_by_side import SideBySide
 from yoloship.sources.source import Frame, Source, Stream
 
 if TYPE_CHECKING:
@@ -24,20 +26,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.sources.ahead import Stopped
-    from yoloship.sources.reader import VideoReader
+    from yoloship.sources.reader import VideoDecoding, VideoReader
+
+_logger = logging.getLogger("yoloship.sources")
 
 FRAMES_AHEAD: Final = 2
 """Decoded frames that wait for the detector, besides the one that is being decoded."""
 WITHOUT_PYAV: Final = f"videos are read by OpenCV, which keeps no sound and does not tell damaged frames; {VIDEO_HINT}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class VideoFiles(Source):
     """Videos, one after the other.
 
     Attributes:
         paths: The videos.
         options: How they are read.
+        decoding: Decodes them elsewhere than on the CPU; None decodes them there.
     """
 
     help = "Videos and patterns of videos."
@@ -45,6 +50,7 @@ class VideoFiles(Source):
     paths: Sequence[Path] = ()
     options: SourceOptions = DEFAULT_OPTIONS
     notes: Sequence[str] = field(default=())
+    decoding: VideoDecoding | None = None
 
     @classmethod
     def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
@@ -63,7 +69,21 @@ class VideoFiles(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths:
-            yield from ahead(partial(read_video, path, _open_video, self.options.frame_step), FRAMES_AHEAD)
+            yield from ahead(self._reading(path), FRAMES_AHEAD)
+
+    def decode_with(self, decoding: VideoDecoding) -> None:
+        """Decode the videos that are opened from now on with a device."""
+        self.decoding = decoding
+
+    def side_by_side(self) -> SideBySide | None:
+        """The frames of several videos mixed; None if they are decoded one after the other."""
+        if self.decoding is None or self.decoding.side_by_side < 2 or len(self.paths) < 2:
+            return None
+        return SideBySide([self._reading(path) for path in self.paths], self.decoding.side_by_side)
+
+    def _reading(self, path: Path) -> Callable[[Stopped], Iterator[Frame]]:
+        opening = _open_video if self.decoding is None else partial(_open_with, self.decoding, self.options.on_event)
+        return partial(read_video, path, opening, self.options.frame_step)
 
 
 def read_video(
@@ -116,6 +136,17 @@ def _open_video(path: Path | str, resources: ExitStack, is_stopped: Stopped) -> 
     from yoloship.sources.opencv_video import OpencvVideo
 
     return OpencvVideo.of_path(Path(path), resources)
+
+
+def _open_with(
+    decoding: VideoDecoding,
+    on_event: Callable[[str], None] | None,
+    path: Path | str,
+    resources: ExitStack,
+    is_stopped: Stopped,
+) -> VideoReader:
+    del is_stopped  # see `_open_video`
+    return decoding.open(Path(path), resources, _logger.warning if on_event is None else on_event)
 
 
 def _expand(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,8 @@ from yoloship.sources.source import Frame, Source, Stream, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from yoloship.sources.reader import VideoDecoding
 
 
 class Named(Source):
@@ -146,3 +148,15 @@ def test_a_camera_is_not_held_back_by_another() -> None:
         assert (next(frames).name, chain.is_ready()) == ("x", True)
         assert (next(frames).name, chain.is_ready()) == ("y", True)
         assert (next(frames).name, chain.is_ready()) == ("z", False)
+
+
+def test_a_chain_lends_a_decoder_to_all_its_parts() -> None:
+    class Lent(Named):
+        def decode_with(self, decoding: VideoDecoding) -> None:
+            lent.append(decoding)
+
+    lent: list[VideoDecoding] = []
+    decoding: Any = object()
+    with Chain([Lent([]), Named([]), Lent([])]) as chain:
+        chain.decode_with(decoding)
+    assert lent == [decoding, decoding]

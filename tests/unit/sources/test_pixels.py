@@ -13,7 +13,8 @@ import pytest
 from helpers.videos import Clip, write_clip
 from yoloship.errors import ImageError
 from yoloship.images import ImageLimits
-from yoloship.sources.pixels import Converter, display_matrix, turned
+from yoloship.images.reading import _upright
+from yoloship.sources.pixels import Converter, display_matrix, orientation_of, turned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,7 @@ def test_each_of_the_eight_ways_to_turn_and_mirror(matrix: tuple[int, int, int, 
     assert upright.shape == ((3, 2, 3) if matrix[0] == 0 else (2, 3, 3))
     row, column = np.argwhere(upright[..., 0])[0]
     assert (row > 0, column > 0) == (corner[0] > 0, corner[1] > 0)
+    np.testing.assert_array_equal(_upright(image, orientation_of(found)), upright)
 
 
 @pytest.mark.parametrize("matrix", [(46341, 46341, -46341, 46341), (0, 0, 0, 0), (ONE, ONE, 0, 0), (ONE, 0, 0, 0)])

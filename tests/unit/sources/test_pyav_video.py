@@ -47,9 +47,18 @@ def test_every_frame_is_given_with_the_time_of_the_file(tmp_path: Path, suffix: 
     whole = read_back(path)
     assert tuple((frame.pts or 0) * base for frame in frames) == whole.times
     for frame, image in zip(frames, whole.images, strict=True):
-        assert frame.image is not None
+        assert isinstance(frame.image, np.ndarray)
         assert np.abs(frame.image.astype(int) - image).max() == 0
         assert not frame.image.flags.writeable
+
+
+def test_a_video_says_when_all_its_packets_were_decoded(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4")
+    with ExitStack() as stack:
+        video = PyavVideo.of_path(path, stack)
+        seen = [video.is_at_end for _ in video.frames(lambda _: True)]
+        assert seen == [False] * 12
+        assert video.is_at_end
 
 
 def test_a_stream_says_what_the_file_declares(tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_frames_that_change_their_size_keep_their_own(tmp_path: Path) -> None:
     path = tmp_path / "a.mjpeg"
     path.write_bytes(mjpeg((96, 64), (96, 64), (64, 48), (200, 100)))
     frames = decoded(path)
-    assert [frame.image.shape for frame in frames if frame.image is not None] == [
+    assert [frame.image.shape for frame in frames if isinstance(frame.image, np.ndarray)] == [
         (64, 96, 3), (64, 96, 3), (48, 64, 3), (100, 200, 3),
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ import pytest
 from helpers.videos import TIMES_MS, Clip, packets_of, write_clip
 from yoloship.errors import DependencyError, InputError
 from yoloship.sources import Frame, SourceOptions, open_source
+from yoloship.sources.pyav_video import PyavVideo
 from yoloship.sources.video import WITHOUT_PYAV, VideoFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from yoloship.sources.reader import VideoReader
 
 
 def frames_of(*texts: Path | str, step: int = 1) -> list[Frame]:
@@ -141,3 +149,42 @@ def test_without_pyav_opencv_reads_and_the_notes_say_what_is_lost(
     (frame,) = frames_of(write_clip(tmp_path / "a.h264", Clip(times_ms=(0, 40), container="h264")))
     assert isinstance(frame.error, DependencyError)
     assert "pip install 'yoloship[video]'" in str(frame.error)
+
+
+class Lent:
+    """Stands for a device that decodes: it opens videos as the CPU does, and notes which."""
+
+    def __init__(self, side_by_side: int) -> None:
+        self.side_by_side = side_by_side
+        self.opened: list[Path] = []
+
+    def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
+        self.opened.append(path)
+        tell(f"opened {path.name}")
+        return PyavVideo.of_path(path, resources)
+
+
+def test_videos_are_decoded_by_the_device_that_is_lent(tmp_path: Path) -> None:
+    paths = [write_clip(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    told: list[str] = []
+    lent = Lent(1)
+    with VideoFiles.open(list(map(str, paths)), SourceOptions(on_event=told.append)) as source:
+        source.decode_with(lent)
+        assert source.side_by_side() is None
+        assert len(list(source)) == 24
+    assert lent.opened == paths
+    assert told == ["opened a.mp4", "opened b.mp4"]
+
+
+def test_several_videos_are_decoded_side_by_side_if_the_device_can(tmp_path: Path) -> None:
+    paths = [write_clip(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    with VideoFiles.open(list(map(str, paths))) as source:
+        assert source.side_by_side() is None
+        source.decode_with(Lent(2))
+        mixed = source.side_by_side()
+        assert mixed is not None
+        names = [frame.name for frame in mixed]
+    assert sorted(names) == sorted(f"{path}#{index}" for path in paths for index in range(12))
+    with VideoFiles.open([str(paths[0])]) as source:
+        source.decode_with(Lent(2))
+        assert source.side_by_side() is None

@@ -1,0 +1,242 @@
+"""Video files on the decoders of a GPU, real or stood in for, against the CPU's decoder."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from helpers.nvdec_stand_in import SIZE, StandInAv, StandInFrame
+from helpers.videos import Clip, packets_of, write_clip
+from yoloship.cuda.nvdec_video import NvdecVideos
+from yoloship.errors import YoloshipError
+from yoloship.images import ImageLimits
+from yoloship.sources.pyav_video import PyavVideo
+from yoloship.sources.video import VideoFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yoloship.cuda.nvdec import Nvdec
+    from yoloship.sources import Frame
+    from yoloship.sources.reader import VideoReader
+
+
+def read(
+    opened: Callable[[ExitStack], VideoReader], is_wanted: Callable[[int], bool] = lambda _: True
+) -> tuple[list[Any], list[bool]]:
+    """What a reader gives of each frame, with its pixels on the host; and which frames were on the device."""
+    found, on_device = [], []
+    with ExitStack() as stack:
+        try:
+            for decoded in opened(stack).frames(is_wanted):
+                image: Any = decoded.image
+                is_there = hasattr(image, "host")
+                pixels = image.host() if is_there else image
+                if is_there:
+                    image.close()
+                if image is not None:
+                    on_device.append(is_there)
+                found.append((pixels, decoded.pts, None if decoded.error is None else str(decoded.error)))
+        except YoloshipError as error:
+            found.append((None, None, str(error)))
+    return found, on_device
+
+
+def compare(
+    nvdec: Nvdec, path: Path, is_wanted: Callable[[int], bool] = lambda _: True, **how: Any
+) -> tuple[list[bool], list[str]]:
+    """Assert that the GPU gives what the CPU gives; say which frames it decoded, and what was told."""
+    told: list[str] = []
+    limits = how.get("limits", ImageLimits())
+    expected, _ = read(lambda stack: PyavVideo.of_path(path, stack, limits=limits), is_wanted)
+    found, on_device = read(lambda stack: NvdecVideos(nvdec, **how).open(path, stack, told.append), is_wanted)
+    assert [(pts, error) for _, pts, error in found] == [(pts, error) for _, pts, error in expected]
+    for (pixels, _, _), (wanted, _, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(pixels, wanted)
+    gc.collect()
+    return on_device, told
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip(size=SIZE),
+        Clip(size=SIZE, audio="aac", gop=12, options={"bf": "2"}),
+        Clip(size=SIZE, rotation=90),
+        Clip(size=SIZE, rotation=180, colour=(1, 1)),
+        Clip(size=SIZE, rotation=-90, colour=(1, 2)),
+        Clip(size=(190, 158), colour=(9, 1)),
+        Clip(size=SIZE, pixel_format="yuvj420p", colour=(6, 2)),
+        Clip(size=SIZE, codec="mpeg2video", times_ms=tuple(range(0, 480, 40)), time_base=Clip.time_base * 40),
+        Clip(size=SIZE, codec="mpeg4"),
+        Clip(size=SIZE, codec="libx265", options={"x265-params": "log-level=none"}),
+    ],
+    ids=lambda clip: f"{clip.codec} {clip.pixel_format} {clip.rotation} {clip.colour} {clip.audio}",
+)
+def test_frames_times_and_turns_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
+    on_device, told = compare(nvdec, write_clip(tmp_path / "a.mkv", clip))
+    assert (on_device, told) == ([True] * 12, [])
+
+
+def test_frames_that_are_not_wanted_are_passed_over(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    assert compare(nvdec, path, lambda place: place % 5 == 0) == ([True] * 3, [])
+
+
+@pytest.mark.parametrize(
+    ("clip", "reason"),
+    [
+        (Clip(size=SIZE, pixel_format="yuv422p"), "has pixels that the GPU's letterbox does not take (yuv422p)"),
+        (Clip(size=SIZE, codec="mjpeg", pixel_format="yuvj420p"), "mjpeg: is a codec that NVDEC does not have"),
+        (Clip(size=SIZE, colour=(7, 1)), "states a colour matrix that the GPU's letterbox does not have (number 7)"),
+    ],
+    ids=["4:2:2", "codec", "colours"],
+)
+def test_what_the_gpu_does_not_take_is_decoded_by_the_cpu_and_said(
+    nvdec: Nvdec, tmp_path: Path, clip: Clip, reason: str
+) -> None:
+    path = write_clip(tmp_path / "a.mkv", clip)
+    on_device, told = compare(nvdec, path)
+    assert on_device == [False] * 12
+    assert told == [f"{path}: decoded by the CPU: {reason}"]
+    found, _ = read(lambda stack: NvdecVideos(nvdec, "none").open(path, stack, told.append))
+    ((pixels, _, error),) = found
+    assert pixels is None
+    assert error.startswith(f"{path}: cannot be decoded by the GPU (frame 0): {reason}")
+    assert "--decode auto" in error
+
+
+def test_a_damaged_video_is_judged_by_the_cpu(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    data = bytearray(path.read_bytes())
+    at, size = packets_of(path)[5]
+    data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    on_device, told = compare(nvdec, path)
+    assert not all(on_device)
+    assert told[0].startswith(f"{path}: decoded by the CPU from frame ")
+
+
+def test_a_video_that_is_cut_short_stays_on_the_gpu_and_ends_with_the_error(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, container_options={"movflags": "+faststart"}))
+    at, size = packets_of(path)[8]
+    path.write_bytes(path.read_bytes()[: at + size // 2])
+    on_device, told = compare(nvdec, path)
+    assert (on_device, told) == ([True] * 8, [])
+
+
+def test_what_is_no_video_is_refused_as_by_the_cpu(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"no video at all" * 100)
+    with ExitStack() as stack, pytest.raises(YoloshipError) as found:
+        NvdecVideos(nvdec).open(path, stack, print)
+    with ExitStack() as stack, pytest.raises(YoloshipError) as expected:
+        PyavVideo.of_path(path, stack)
+    assert str(found.value) == str(expected.value)
+
+
+def test_a_frame_beyond_the_limits_is_refused_as_by_the_cpu(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    assert compare(nvdec, path, limits=ImageLimits(max_side_px=180)) == ([], [])
+
+
+def planted(nvdec: Nvdec, nvdec_stand_in: StandInAv | None, path: Path) -> tuple[list[bool], list[str]]:
+    if nvdec_stand_in is None:
+        pytest.skip("a real decoder does not fail when told to")
+    return compare(nvdec, path)
+
+
+def test_without_a_session_the_cpu_decodes(nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path) -> None:
+    if nvdec_stand_in is not None:
+        nvdec_stand_in.sessions = 0
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    on_device, told = planted(nvdec, nvdec_stand_in, path)
+    assert on_device == [False] * 12
+    reason = "NVDEC does not take it (h264, yuv420p, 192×160), or has no session left"
+    assert told == [f"{path}: decoded by the CPU: {reason}"]
+
+
+def test_a_decoder_that_fails_in_the_middle_is_replaced_by_the_cpu(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
+) -> None:
+    import av
+
+    def fail(number: int, _frame: StandInFrame) -> None:
+        if number == 7:
+            raise av.error.ExternalError(-542398533, "Generic error in an external library")
+
+    if nvdec_stand_in is not None:
+        nvdec_stand_in.spoil = fail
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    on_device, told = planted(nvdec, nvdec_stand_in, path)
+    assert on_device == [True] * 7 + [False] * 5
+    assert told == [f"{path}: decoded by the CPU from frame 7: frame is damaged (Generic error in an external library)"]
+
+
+@pytest.mark.parametrize("changed", ["width", "colorspace", "rotation"])
+def test_a_video_that_changes_goes_on_on_the_cpu(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path, changed: str
+) -> None:
+    def change(number: int, frame: StandInFrame) -> None:
+        if number == 3:
+            setattr(frame, changed, 90)
+
+    if nvdec_stand_in is not None:
+        nvdec_stand_in.spoil = change
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    on_device, told = planted(nvdec, nvdec_stand_in, path)
+    assert on_device == [True] * 3 + [False] * 9
+    assert told[0].startswith(f"{path}: decoded by the CPU from frame 3: ")
+
+
+def test_several_files_are_decoded_side_by_side(nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path) -> None:
+    paths = [write_clip(tmp_path / f"{number}.mp4", Clip(size=SIZE, rotation=90 * number)) for number in range(4)]
+
+    def pixels(frame: Frame) -> Any:
+        assert frame.error is None
+        image: Any = frame.image
+        return image.host() if hasattr(image, "host") else image
+
+    with VideoFiles.open(list(map(str, paths))) as source:
+        expected = {frame.name: (frame.time_s, pixels(frame)) for frame in source}
+        source.decode_with(NvdecVideos(nvdec))
+        mixed = source.side_by_side()
+        assert mixed is not None
+        found = {}
+        for frame in mixed:
+            assert not isinstance(frame.image, np.ndarray)
+            found[frame.name] = (frame.time_s, pixels(frame))
+        del frame
+    assert sorted(found) == sorted(expected)
+    for name, (time_s, image) in found.items():
+        assert time_s == expected[name][0]
+        np.testing.assert_array_equal(image, expected[name][1])
+    if nvdec_stand_in is not None:
+        assert (nvdec_stand_in.opened, nvdec_stand_in.open) == (4, 0)
+
+
+def test_one_who_stops_early_leaves_no_session(nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
+    for _ in range(5):
+        with VideoFiles.open([str(path)]) as source:
+            source.decode_with(NvdecVideos(nvdec))
+            frames = iter(source)
+            image: Any = next(frames).image
+            assert image.host().shape == (160, 192, 3)
+            frames.close()  # type: ignore[attr-defined]  # it is a generator
+            image.close()
+    del image, frames
+    if nvdec_stand_in is not None:
+        assert (nvdec_stand_in.opened, nvdec_stand_in.open, nvdec_stand_in.frames) == (5, 0, 0)
+
+
+def test_it_says_where_a_video_lies(nvdec: Nvdec, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, audio="aac"))
+    with ExitStack() as stack:
+        stream = NvdecVideos(nvdec).open(path, stack, print).stream
+        assert (stream.name, stream.path, stream.has_audio) == (str(path), Path(path), True)
