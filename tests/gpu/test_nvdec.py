@@ -12,12 +12,13 @@ from helpers.cuda_steps import bgr_of_planes
 from helpers.nvdec_stand_in import SIZE, StandInAv, device_rows
 from helpers.videos import Clip, read_back, write_clip
 from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
-from yoloship.errors import DependencyError, ImageError, InputError
+from yoloship.errors import CudaError, DependencyError, ImageError, InputError
 from yoloship.images import ImageLimits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
 
 
@@ -115,6 +116,18 @@ def test_a_closed_decoder_decodes_nothing(nvdec: Nvdec) -> None:
     decoder.close()
     with pytest.raises(InputError, match="decoder on the GPU: is closed"):
         decoder.decode(None)
+
+
+def test_an_image_of_a_closed_device_leaves_nothing_open(
+    device: Device, kernels: KernelSet, nvdec: Nvdec, tmp_path: Path
+) -> None:
+    (frame, form), *_ = decoded(nvdec, write_clip(tmp_path / "a.mp4", Clip(size=SIZE)))
+    other = Nvdec(device, kernels)
+    other.close()
+    before = device.usage()
+    with pytest.raises(CudaError, match="is closed"):
+        other.image(frame, form)
+    assert device.usage() == before
 
 
 def test_a_frame_beyond_the_limits_is_refused(nvdec: Nvdec, tmp_path: Path) -> None:

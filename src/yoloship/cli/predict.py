@@ -569,6 +569,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             from yoloship.detect.slicing import SlicedDetector
 
             stream = SlicedDetector(detector, slicing).stream
+        else:
+            detector.lend_decoder(images)
         outcomes = stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))
     if tracking is not None and console.prints:

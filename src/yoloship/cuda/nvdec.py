@@ -151,7 +151,11 @@ class Nvdec(Closing):
             form.orientation, form.matrix, form.full_range,
         )  # fmt: skip
         event = self._event()
-        self._ffmpeg.record(event)
+        try:
+            self._ffmpeg.record(event)
+        except BaseException:
+            self._give(event)
+            raise
         held = [frame]
 
         def release() -> None:

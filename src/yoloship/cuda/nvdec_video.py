@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from yoloship._util.closing import Closing
 from yoloship._util.reading import open_regular
 from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
 from yoloship.errors import DependencyError, ImageError, InputError, YoloshipError
@@ -34,11 +33,11 @@ _MAX_HELD: Final = 256
 """Packets before the first frame. A video that needs more of them is damaged."""
 
 
-class NvdecVideos(Closing):
+class NvdecVideos:
     """Opens video files for the decoders of a GPU; see `yoloship.sources.reader.VideoDecoding`. Threads may share it.
 
     Args:
-        nvdec: The decoders; closed with this.
+        nvdec: The decoders.
         fallback: Who decodes a video that the GPU does not decode.
         limits: The largest frame to take.
 
@@ -58,10 +57,6 @@ class NvdecVideos(Closing):
         video = NvdecVideo(self._nvdec, file, path, self._fallback, tell, limits=self._limits)
         resources.callback(video.close)
         return video
-
-    def close(self) -> None:
-        """Close the decoders. Closing twice is not an error."""
-        self._nvdec.close()
 
 
 class NvdecVideo:

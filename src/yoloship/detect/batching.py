@@ -169,6 +169,7 @@ class Batcher:
             for request in requests:
                 request.make_room()
             if not running:
+                del requests, running
                 continue
             try:
                 started = time.perf_counter()

@@ -1,7 +1,6 @@
 """The detector, which finds objects in images: `Detector`.
 
-This file is long because each of its four calls documents its own keywords, which are nearly the same: users read them
-where they call. The work is done by the pipelines.
+This file is long because each of its four calls documents its own keywords: users read them where they call.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
@@ -19,6 +17,7 @@ from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions, whole_numbers
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
+from yoloship.detect.stream import streamed
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.results import ResultT
@@ -27,6 +26,7 @@ from yoloship.tasks import info_of, refuse_other_task
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
+    from os import PathLike
     from pathlib import Path
 
     import numpy as np
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
+    from yoloship.sources.source import Source as Videos
 
     Image = npt.NDArray[np.uint8]
     Source = str | Path | bytes | Image | object
@@ -388,12 +389,10 @@ class Detector(Closing, Generic[ResultT]):
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
-        if isinstance(sources, str | PathLike):
-            from yoloship.detect.stream import opened
 
-            sources = opened(sources)
-        several_images(sources, self.info.channels)
-        return self._pipeline.stream(sources, steps, keep_images=keep_images)
+        return streamed(
+            sources, self.info.channels, partial(self._pipeline.stream, steps=steps, keep_images=keep_images)
+        )
 
     def astream(
         self, sources: Iterable[Source] | str | PathLike[str], **how: Unpack[StreamArguments]
@@ -411,6 +410,10 @@ class Detector(Closing, Generic[ResultT]):
         from yoloship.detect.async_stream import asynchronously
 
         return asynchronously(cast("Generator[Outcome[ResultT], None, None]", self.stream(sources, **how)))
+
+    def lend_decoder(self, source: Videos) -> None:
+        """Let a source decode its videos on this detector's GPU, if it has one. `stream` lends to what it is given."""
+        self._pipeline.lend_decoder(source)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
         """Prepare now what the first images would otherwise wait for.
@@ -514,10 +517,9 @@ class Detector(Closing, Generic[ResultT]):
 
     def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Any]:
         """Queue an image for the threads of `submit`."""
-        batcher = self._batches()
         from yoloship.detect.batching import submitted
 
-        return submitted(self._pipeline, batcher, image, channels, options)
+        return submitted(self._pipeline, self._batches(), image, channels, options)
 
     def _batches(self) -> Batcher:
         """The threads of `submit`; started when first needed, unless the detector is closed."""

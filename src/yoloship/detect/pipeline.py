@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from yoloship.results import Result
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
+    from yoloship.sources.source import Source
     from yoloship.tasks.task import Form, Task
     from yoloship.transforms.crop import Crop
 
@@ -300,6 +301,9 @@ class Pipeline(Closing):
             What `place` takes for it, perhaps `Encoded`.
         """
         return image, channels
+
+    def lend_decoder(self, source: Source) -> None:
+        """Let a source decode its videos on the device, if this pipeline can use what comes of that."""
 
     @property
     def decoding(self) -> Decoding:

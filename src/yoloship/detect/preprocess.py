@@ -72,6 +72,9 @@ def as_image(
     elif hasattr(source, "read") and not hasattr(source, "__array__"):
         source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):
+        on_device = getattr(source, "host", None)  # an image of one of our decoders
+        if on_device is not None:
+            source, channels = on_device(), "bgr"
         return images.as_channels(source, count, channels=channels)
     if count not in FILE_CHANNELS:
         raise no_files(count, "image bytes" if isinstance(source, bytes) else str(source))

@@ -20,7 +20,7 @@ from yoloship.tracking.scene_file import SceneConfig, read_scene
 from yoloship.tracking.tracks import Tracks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.slicing.sliced import SlicedDetector
@@ -98,16 +98,17 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
         )  # fmt: skip
     _check_types(rate, scene)
     config = scene if isinstance(scene, SceneConfig | None) else read_scene(scene)
+    lenders: list[Detector[Any]] = []
     if isinstance(model, str | PathLike):
         detector: Any = _Loaded(fspath(model))
     else:
         detector = nullcontext(model)
         Tracks(tracking, config).check_model(_own(model).info)
     if is_named:
-        frames = _opened(fspath(cast("str", source)))
+        frames = _opened(fspath(cast("str", source)), lenders)
     else:
         frames = _framed(several_images(cast("Iterable[object]", source), 3), times_s, rate)
-    return _follow(detector, frames, _Request(tracking, config, options, keep_images))
+    return _follow(detector, frames, _Request(tracking, config, options, keep_images, lenders))
 
 
 def _check_types(rate: object, scene: object) -> None:
@@ -181,6 +182,8 @@ class _Request:
     scene: SceneConfig | None
     options: DetectOptions | None
     keep_images: bool
+    lenders: list[Detector[Any]]
+    """Gets the detector before the first frame is read, unless its tiles need the pixels on the host."""
 
 
 class _Loaded:
@@ -208,6 +211,8 @@ def _follow(detector: Any, frames: Generator[_Framed], asked: _Request) -> Itera
             yield image
 
     with detector as model, closing(frames):
+        if isinstance(model, Detector):
+            asked.lenders.append(model)
         options = asked.options or _own(model).options
         tracks = Tracks(asked.tracking, asked.scene, score_threshold=options.score_threshold)
         tracks.check_model(model.info)
@@ -263,9 +268,11 @@ def detect_options(options: DetectOptions, tracks: Tracks, info: ModelInfo) -> D
     return replace(options, score_threshold=min(threshold, options.score_threshold))
 
 
-def _opened(name: str) -> Generator[_Framed]:
-    """The frames of what a name stands for; the source is closed at the end."""
+def _opened(name: str, lenders: Sequence[Detector[Any]]) -> Generator[_Framed]:
+    """The frames of what a name stands for, decoded by what a detector lends; the source is closed at the end."""
     with open_source([name]) as source:
+        for detector in lenders:
+            detector.lend_decoder(source)
         for frame in source:
             yield frame, frame
 

@@ -22,4 +22,4 @@ def test_decoders_of_the_gpu_open_decode_and_close(tmp_path: Path) -> None:
         command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "12 passed" in done.stdout
+    assert "13 passed" in done.stdout

@@ -17,7 +17,8 @@ pytest.importorskip("av", reason="needs PyAV")
 
 
 def test_videos_are_decoded_by_the_gpu_or_said_not_to_be(tmp_path: Path) -> None:
-    command = (sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_nvdec_video.py")
+    tests = "tests/gpu/test_nvdec_video.py"
+    command = (sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", tests)
     done = subprocess.run(
         command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
     )

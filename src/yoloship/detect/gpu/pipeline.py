@@ -27,10 +27,12 @@ from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.gpu.turns import Turns
+from yoloship.detect.gpu.video_decoding import VideoDecoding
 from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
 from yoloship.errors import CudaError, YoloshipError
 from yoloship.images import ImageFile, open_image, read_image, stated_order
+from yoloship.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,7 +68,7 @@ class CudaPipeline(Pipeline):
         kernels: Loaded on the session's device, and open longer than the pipeline unless `owned` closes them.
         model: How images meet the network.
         tuning: How the device is shared out.
-        decode: Who decodes JPEG files.
+        decode: Who decodes JPEG files and videos.
         owned: Closed with the pipeline, after its session; not if the constructor fails.
     """
 
@@ -98,6 +100,7 @@ class CudaPipeline(Pipeline):
         setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, uploads, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
+        self._videos = VideoDecoding(session.device, kernels, decode, model.model_name)
         self._intake = Stream(session.device)
         self._preparing = threading.Lock()
 
@@ -247,6 +250,15 @@ class CudaPipeline(Pipeline):
         readers = max(2, min(READERS, usable_cores()))
         return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
 
+    @property
+    def videos(self) -> VideoDecoding:
+        """Decodes videos on this GPU."""
+        return self._videos
+
+    def lend_decoder(self, source: Source) -> None:
+        """Let a source decode its videos on the GPU, so that its frames need no copy."""
+        self._videos.lend(source)
+
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
         """Make every slot ready, and the decoder of JPEG files.
 
@@ -306,6 +318,7 @@ class CudaPipeline(Pipeline):
     def close(self) -> None:
         """Finish what is under way, refuse the rest, and give everything back. Closing twice is not an error."""
         self._jpegs.close()
+        self._videos.close()
         self._pool.close()
         self._turns.close()
         self._intake.close()
@@ -360,9 +373,14 @@ def stream_to_device(
         readers: Files that are read at once.
     """
     pipeline.check_process()
+    if isinstance(sources, Source):
+        pipeline.lend_decoder(sources)
+    mixed = sources.side_by_side() if isinstance(sources, Source) and not keep_images else None
 
     def is_read(source: object) -> bool:
         source = unframed(source)
+        if keep_images and isinstance(source, DeviceImage):
+            return False  # a reader brings it to the host first
         return _is_resident(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
 
     def read(source: object, reserve: Reserve) -> Any:
@@ -375,13 +393,14 @@ def stream_to_device(
         image = unframed(image)
         return steps.submit(image, steps.channels if _is_resident(image) else "bgr")
 
-    return in_batches(
-        sources,
+    outcomes = in_batches(
+        sources if mixed is None else mixed,
         Steps(is_read, read, submit),
         in_flight=pipeline.parallel_runs * pipeline.max_batch,
         readers=readers,
         keep_images=keep_images,
     )
+    return outcomes if mixed is None else mixed.in_turn(outcomes, lambda one, place: replace(one, index=place))
 
 
 def _is_resident(image: object) -> bool:

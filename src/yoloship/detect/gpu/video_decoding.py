@@ -1,0 +1,101 @@
+"""Lends the decoders of the GPU to sources with videos: `VideoDecoding`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from yoloship._util.closing import Closing
+from yoloship.cuda.nvdec import Nvdec
+from yoloship.cuda.nvdec_video import SIDE_BY_SIDE, NvdecVideos
+from yoloship.errors import CudaError, SessionError
+from yoloship.sources.pyav_video import PyavVideo, load_av
+from yoloship.sources.reader import has_pyav
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.device import Device
+    from yoloship.images import DecodeChoice
+    from yoloship.sources.reader import VideoReader
+    from yoloship.sources.source import Source
+
+_logger = logging.getLogger("yoloship.detect")
+
+
+class VideoDecoding(Closing):
+    """Decodes the videos of sources on a detector's GPU; see `yoloship.sources.reader.VideoDecoding`.
+
+    Nothing is opened before the first video. Threads may share it.
+
+    Args:
+        device: The GPU.
+        kernels: A `KernelSet` of that device, open longer than this.
+        choice: ``cpu`` lends nothing. With ``auto``, the CPU decodes what the GPU does not; with ``gpu``, that is an
+            error of the video.
+        model_name: For messages.
+
+    Attributes:
+        side_by_side: Videos to decode at the same time.
+    """
+
+    def __init__(
+        self, device: Device, kernels: Mapping[str, Launchable], choice: DecodeChoice, model_name: str
+    ) -> None:
+        self._device = device
+        self._kernels = kernels
+        self._choice = choice
+        self._model_name = model_name
+        self._lock = threading.Lock()
+        self._nvdec: Nvdec | None = None
+        self._closed = False
+        self.side_by_side = SIDE_BY_SIDE
+
+    def lend(self, source: Source) -> None:
+        """Let a source decode its videos here from now on, if that was chosen and PyAV is installed.
+
+        Raises:
+            DependencyError: ``gpu`` was chosen, the source has videos, and PyAV is not installed.
+        """
+        if self._choice == "gpu" and source.has_videos:
+            load_av("decoding videos on the GPU")
+        if self._choice != "cpu" and has_pyav():
+            source.decode_with(self)
+
+    def nvdec(self) -> Nvdec:
+        """The decoders of the GPU, opened if they were not; this closes them.
+
+        Raises:
+            CudaError: the device failed, or is out of memory.
+            SessionError: the detector is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise SessionError("the detector is closed", subject=self._model_name)
+            if self._nvdec is None:
+                self._nvdec = Nvdec(self._device, self._kernels)
+            return self._nvdec
+
+    def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
+        """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""
+        try:
+            nvdec = self.nvdec()
+        except CudaError as error:
+            if self._choice == "gpu":
+                raise
+            tell(f"{path}: decoded by the CPU: {error.subject}: {error.problem}")
+            return PyavVideo.of_path(path, resources)
+        _logger.debug("%s is decoded on %s", path, self._device)
+        return NvdecVideos(nvdec, "none" if self._choice == "gpu" else "cpu").open(path, resources, tell)
+
+    def close(self) -> None:
+        """Refuse to open more, and close the decoders. Frames stay valid. Closing twice is not an error."""
+        with self._lock:
+            self._closed = True
+            nvdec, self._nvdec = self._nvdec, None
+        if nvdec is not None:
+            nvdec.close()

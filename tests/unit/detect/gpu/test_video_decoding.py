@@ -1,0 +1,26 @@
+"""Without a GPU: tests/gpu/test_video_decoding.py, on a stand-in for the driver and one for PyAV's NVDEC."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.cuda_emulator import with_stand_in_driver
+
+ROOT = Path(__file__).resolve().parents[4]
+
+pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
+pytest.importorskip("av", reason="needs PyAV")
+
+
+def test_a_detector_lends_its_decoders_to_sources_with_videos(tmp_path: Path) -> None:
+    tests = "tests/gpu/test_video_decoding.py"
+    command = (sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", tests)
+    done = subprocess.run(
+        command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "10 passed" in done.stdout
