@@ -569,7 +569,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             from yoloship.detect.slicing import SlicedDetector
 
             stream = SlicedDetector(detector, slicing).stream
-        else:
+        elif ledger is not None:  # whose frames are no source, so that the stream does not lend by itself
             detector.lend_decoder(images)
         outcomes = stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))

@@ -10,6 +10,7 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
@@ -17,7 +18,7 @@ from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions, whole_numbers
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
-from yoloship.detect.stream import streamed
+from yoloship.detect.stream import of_name
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.results import ResultT
@@ -26,7 +27,6 @@ from yoloship.tasks import info_of, refuse_other_task
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-    from os import PathLike
     from pathlib import Path
 
     import numpy as np
@@ -389,10 +389,10 @@ class Detector(Closing, Generic[ResultT]):
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
-
-        return streamed(
-            sources, self.info.channels, partial(self._pipeline.stream, steps=steps, keep_images=keep_images)
-        )
+        stream = partial(self._pipeline.stream, steps=steps, keep_images=keep_images)
+        if isinstance(sources, str | PathLike):
+            return of_name(sources, stream)
+        return stream(several_images(sources, self.info.channels))
 
     def astream(
         self, sources: Iterable[Source] | str | PathLike[str], **how: Unpack[StreamArguments]

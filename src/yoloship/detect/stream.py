@@ -9,7 +9,6 @@ from functools import partial
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final, Generic
 
-from yoloship.detect.preprocess import several_images
 from yoloship.errors import InputError, YoloshipError
 from yoloship.results import ResultT
 from yoloship.sources.source import Frame, Source
@@ -252,25 +251,16 @@ def opened(name: str | PathLike[str]) -> Iterator[Frame]:
         yield from source
 
 
-def streamed(
-    sources: Iterable[object] | str | PathLike[str], count: int, stream: Callable[[Any], Iterator[Outcome]]
-) -> Iterator[Outcome]:
-    """The outcomes of images, or of what a name stands for, whose source is then closed at the end.
+def of_name(name: str | PathLike[str], stream: Callable[[Any], Iterator[Outcome]]) -> Iterator[Outcome]:
+    """The outcomes of what a name stands for; the source is closed at the end.
 
     Args:
-        sources: Images, each as `as_image` takes it, or one name.
-        count: Channels that the model takes.
-        stream: Runs the model on images, or on a source.
+        name: The name.
+        stream: Runs the model on a source.
 
     Raises:
-        InputError: it is one image. A name that cannot be read raises when the first outcome is asked for.
+        InputError: it cannot be read.
     """
-    if isinstance(sources, str | PathLike):
-        return _of_name(sources, stream)
-    return stream(several_images(sources, count))
-
-
-def _of_name(name: str | PathLike[str], stream: Callable[[Any], Iterator[Outcome]]) -> Iterator[Outcome]:
     from yoloship.sources import open_source
 
     with open_source([fspath(name)]) as source:

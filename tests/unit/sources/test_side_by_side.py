@@ -66,17 +66,19 @@ def test_answers_come_as_if_the_videos_had_been_read_one_after_the_other(at_once
     assert readers() == []
 
 
+@pytest.mark.timeout(60)
 def test_videos_are_read_at_the_same_time() -> None:
     both = threading.Barrier(2)
 
     def meet(index: int) -> None:
         if index == 0:
-            both.wait(10)  # raises unless the other one comes too
+            both.wait()
 
     mixed = SideBySide([video("a", 3, meet), video("b", 3, meet)], 2)
     assert sorted(frame.name for frame in mixed) == ["a#0", "a#1", "a#2", "b#0", "b#1", "b#2"]
 
 
+@pytest.mark.timeout(60)
 def test_a_video_is_read_only_a_few_frames_ahead() -> None:
     read: list[int] = []
     first = threading.Event()
@@ -84,7 +86,7 @@ def test_a_video_is_read_only_a_few_frames_ahead() -> None:
     def note(index: int) -> None:
         read.append(index)
 
-    mixed = SideBySide([video("a", 100, note), video("b", 1, lambda _: first.wait(10))], 2)
+    mixed = SideBySide([video("a", 100, note), video("b", 1, lambda _: first.wait())], 2)
     frames = iter(mixed)
     next(frames)
     for _ in range(3):
@@ -95,13 +97,14 @@ def test_a_video_is_read_only_a_few_frames_ahead() -> None:
     assert readers() == []
 
 
+@pytest.mark.timeout(60)
 def test_with_too_many_answers_waiting_only_the_first_video_goes_on() -> None:
     release = threading.Event()
     drawn: list[str] = []
 
     def hold(index: int) -> None:
         if index == 1:
-            release.wait(10)
+            release.wait()
 
     def watched() -> Iterator[Answer]:
         for frame in mixed:
