@@ -18,6 +18,7 @@ from yoloship.cuda.interop import HandedFrame, ordinal_of
 from yoloship.detect.batching import Batcher
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.pipeline import READERS, CudaPipeline, stream_to_device
+from yoloship.detect.gpu.video_decoding import VideosInTurn
 from yoloship.detect.pipeline import WAITING, Decoding, Encoded, Pipeline, PlacedImage
 from yoloship.detect.preprocess import is_on_device, is_plain
 from yoloship.detect.stream import in_order
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
     from yoloship.results import Result
+    from yoloship.sources.source import Source
 
     Image = npt.NDArray[np.uint8]
 
@@ -267,6 +269,12 @@ class SeveralGpus(Pipeline):
             return self.run((PlacedImage(image, self.model.placement(image.shape[:2])),), steps.options)[0]
 
         return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
+
+    def lend_decoder(self, source: Source) -> None:
+        """Let a source decode its videos on the GPUs in turn, each on one."""
+        lent = [gpu.pipeline.videos for gpu in self._serving() if isinstance(gpu.pipeline, CudaPipeline)]
+        if lent and lent[0].lend(source):
+            source.decode_with(VideosInTurn(lent))
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
         """Make every GPU ready, all at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from yoloship.sources.pyav_video import PyavVideo, load_av
 from yoloship.sources.reader import has_pyav
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -55,16 +56,21 @@ class VideoDecoding(Closing):
         self._closed = False
         self.side_by_side = SIDE_BY_SIDE
 
-    def lend(self, source: Source) -> None:
+    def lend(self, source: Source) -> bool:
         """Let a source decode its videos here from now on, if that was chosen and PyAV is installed.
+
+        Returns:
+            Whether it was lent.
 
         Raises:
             DependencyError: ``gpu`` was chosen, the source has videos, and PyAV is not installed.
         """
         if self._choice == "gpu" and source.has_videos:
             load_av("decoding videos on the GPU")
-        if self._choice != "cpu" and has_pyav():
-            source.decode_with(self)
+        if self._choice == "cpu" or not has_pyav():
+            return False
+        source.decode_with(self)
+        return True
 
     def nvdec(self) -> Nvdec:
         """The decoders of the GPU, opened if they were not; this closes them.
@@ -99,3 +105,22 @@ class VideoDecoding(Closing):
             nvdec, self._nvdec = self._nvdec, None
         if nvdec is not None:
             nvdec.close()
+
+
+class VideosInTurn:
+    """Decodes each video on the next of several GPUs; see `yoloship.sources.reader.VideoDecoding`.
+
+    Args:
+        parts: One for each GPU.
+
+    Attributes:
+        side_by_side: Videos to decode at the same time, on all of them together.
+    """
+
+    def __init__(self, parts: Sequence[VideoDecoding]) -> None:
+        self._turns = itertools.cycle(parts)
+        self.side_by_side = sum(part.side_by_side for part in parts)
+
+    def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
+        """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""
+        return next(self._turns).open(path, resources, tell)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.cuda_emulator import with_stand_in_driver
+from yoloship.detect.gpu.video_decoding import VideosInTurn
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -24,3 +26,20 @@ def test_a_detector_lends_its_decoders_to_sources_with_videos(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "10 passed" in done.stdout
+
+
+def test_several_gpus_decode_videos_in_turn() -> None:
+    class Part:
+        side_by_side = 8
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def open(self, path: Path, _resources: object, _tell: object) -> str:
+            return f"{path} on {self.name}"
+
+    parts: Any = [Part("cuda:0"), Part("cuda:1")]
+    videos: Any = VideosInTurn(parts)
+    assert videos.side_by_side == 16
+    opened = [videos.open(Path(name), None, None) for name in "abc"]
+    assert opened == ["a on cuda:0", "b on cuda:1", "c on cuda:0"]
