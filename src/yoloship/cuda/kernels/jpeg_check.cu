@@ -25,6 +25,7 @@ enum {
     JUDGE_THREADS = 256,
     LOOKUP_BITS = 10,
     LOOKUPS = 1 << LOOKUP_BITS,
+    LONG_LOOKUPS = 1024,  // of the 16 bits of longer codes: usual tables have a few hundred
     TABLES = 4,           // DC 0, DC 1, AC 0, AC 1
     TABLE_BYTES = 16 + 256,
     REPAIRS = 8,          // rounds over the seams between blocks; an image that needs more is not judged
@@ -72,6 +73,7 @@ static_assert(sizeof(Chunk) == 48, "Chunk and CHUNK_RESULT_BYTES have drifted ap
 
 struct Tables {
     u16 lookup[TABLES * LOOKUPS];  // see `symbol`; 0 for longer codes
+    u16 longer[TABLES][LONG_LOOKUPS];
     u32 top[TABLES][17];           // for each length, the first 16 bits that no code of up to that length begins
     int offset[TABLES][17];        // from a code to the place of its value
     u8 values[TABLES][256];
@@ -92,6 +94,18 @@ __device__ __forceinline__ u32 symbol(int table, int length, int value)
     if (size == 0 && run == 15) return (u32)length | (u32)(SYMBOL_ZEROS | 16 << 8);
     if (size == 0) return (u32)length | (u32)(run == 0 ? STEP_END : STEP_FAULT) << 8;
     return (u32)(length + size) | (u32)(size <= MAX_AC_BITS ? run + 1 : STEP_FAULT) << 8;
+}
+
+// The symbol that 16 bits begin with, if its code has at least `length` bits.
+__device__ __forceinline__ u32 find_symbol(const Tables& tables, int table, u32 bits, int length)
+{
+    for (; length <= 16; ++length) {
+        if (bits < tables.top[table][length]) {
+            const int place = (int)(bits >> (16 - length)) + tables.offset[table][length];
+            return symbol(table, length, tables.values[table][place & 255]);
+        }
+    }
+    return NO_SYMBOL;
 }
 
 // All threads of the block make the tables of an image. Ends with a barrier.
@@ -117,27 +131,45 @@ __device__ __forceinline__ void make_tables(const JpegScan& scan, Tables& tables
     for (int at = threadIdx.x; at < TABLES * LOOKUPS; at += blockDim.x) {
         const int table = at / LOOKUPS;
         const u32 bits = (u32)(at % LOOKUPS) << (16 - LOOKUP_BITS);
-        u32 entry = 0;
-        for (int length = 1; length <= LOOKUP_BITS && entry == 0; ++length) {
-            if (bits < tables.top[table][length]) {
-                const int place = (int)(bits >> (16 - length)) + tables.offset[table][length];
-                entry = symbol(table, length, tables.values[table][place & 255]);
-            }
-        }
-        tables.lookup[at] = (u16)entry;
+        const bool is_longer = bits >= tables.top[table][LOOKUP_BITS];
+        tables.lookup[at] = is_longer ? 0 : (u16)find_symbol(tables, table, bits, 1);
+    }
+    for (int at = threadIdx.x; at < TABLES * LONG_LOOKUPS; at += blockDim.x) {
+        const int table = at / LONG_LOOKUPS;
+        const u32 bits = tables.top[table][LOOKUP_BITS] + (u32)(at % LONG_LOOKUPS);
+        tables.longer[table][at % LONG_LOOKUPS] = (u16)find_symbol(tables, table, bits, LOOKUP_BITS + 1);
     }
     __syncthreads();
 }
 
+// Where the lookups lie. The compiler would work out an address in shared memory again for each symbol.
+#ifdef __CUDACC__
+typedef u32 Place;
+
+__device__ __forceinline__ Place place_of(const u16* shared)
+{
+    Place place;
+    asm volatile("{ .reg .u64 whole; cvta.to.shared.u64 whole, %1; cvt.u32.u64 %0, whole; }" : "=r"(place) : "l"(shared));
+    return place;
+}
+
+__device__ __forceinline__ u32 load(Place place)
+{
+    u16 value;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(value) : "r"(place));
+    return value;
+}
+#else
+typedef const u8* Place;
+
+inline Place place_of(const u16* shared) { return reinterpret_cast<Place>(shared); }
+inline u32 load(Place place) { return *reinterpret_cast<const u16*>(place); }
+#endif
+
 __device__ __noinline__ u32 long_symbol(const Tables& tables, int table, u32 bits)
 {
-    for (int length = LOOKUP_BITS + 1; length <= 16; ++length) {
-        if (bits < tables.top[table][length]) {
-            const int place = (int)(bits >> (16 - length)) + tables.offset[table][length];
-            return symbol(table, length, tables.values[table][place & 255]);
-        }
-    }
-    return NO_SYMBOL;
+    const u32 above = bits - tables.top[table][LOOKUP_BITS];
+    return above < LONG_LOOKUPS ? tables.longer[table][above] : find_symbol(tables, table, bits, LOOKUP_BITS + 1);
 }
 
 // The next bits of the data, without stuffed zeros, up to a marker.
@@ -147,9 +179,9 @@ struct Bits {
     int count;
     int next;     // the byte to be loaded next, or the first of the marker
     int limit;    // where the chunk ends, a multiple of 4
+    int edge;     // 0 if a marker is next, otherwise `limit`
     int beyond;   // how many bits of bytes from `limit` on were loaded
-    bool ended;   // a marker is next
-    u32 ahead;    // the four bytes from `next` on if that is a multiple of 4: a load takes longer than a symbol
+    u32 ahead;    // the aligned four bytes around `next`: a load takes longer than a symbol
 
     __device__ __forceinline__ void start(int at)
     {
@@ -157,14 +189,11 @@ struct Bits {
         count = 0;
         beyond = 0;
         next = at;
-        ended = false;
+        edge = limit;
         look_ahead();
     }
 
-    __device__ __forceinline__ void look_ahead()
-    {
-        if ((next & 3) == 0) ahead = *reinterpret_cast<const u32*>(data + next);
-    }
+    __device__ __forceinline__ void look_ahead() { ahead = *reinterpret_cast<const u32*>(data + (next & ~3)); }
 
     __device__ __forceinline__ void drop(int bits)
     {
@@ -172,29 +201,42 @@ struct Bits {
         count -= bits;
     }
 
-    // More than 32 bits, or all up to a marker.
+    // With at most 32 bits left, get up to 32 more, unless a marker is next.
     __device__ __forceinline__ void fill()
     {
-        while (count <= 32 && !ended) {
-            if ((next & 3) == 0 && ((~ahead - 0x01010101u) & ahead & 0x80808080u) == 0) {  // no byte is 0xFF
-                buffer |= (u64)__byte_perm(ahead, 0, 0x0123) << (32 - count);
-                count += 32;
-                if (next >= limit) beyond += 32;
-                next += 4;
-                look_ahead();
-                return;
-            }
+        if ((next & 3) == 0 && ((~ahead - 0x01010101u) & ahead & 0x80808080u) == 0) {  // no byte is 0xFF
+            buffer |= (u64)__byte_perm(ahead, 0, 0x0123) << (32 - count);
+            count += 32;
+            if (next >= limit) beyond += 32;
+            next += 4;
+        } else {
+            fill_by_bytes();
+        }
+        look_ahead();
+    }
+
+    // The same up to the end of the aligned four bytes. A stuffed zero after them is passed over too.
+    __device__ __forceinline__ void fill_by_bytes()
+    {
+        const int end = (next & ~3) + 4;
+#pragma unroll 1
+        while (next < end) {
             const u32 byte = data[next];
             if (byte == 0xFF && data[next + 1] != 0) {
-                ended = true;
+                edge = 0;
                 return;
             }
             buffer |= (u64)byte << (56 - count);
             count += 8;
             if (next >= limit) beyond += 8;
             next += byte == 0xFF ? 2 : 1;
-            look_ahead();
         }
+    }
+
+    // More than 32 bits, or all up to a marker.
+    __device__ __forceinline__ void fill_up()
+    {
+        while (count <= 32 && edge != 0) fill();
     }
 };
 
@@ -234,7 +276,7 @@ __device__ __forceinline__ Chunk read_chunk(
         ++at;
     }
     bits.start(at);
-    bits.fill();
+    bits.fill_up();
     const int used = (int)(state & 255);
     bits.drop(used < bits.count ? used : bits.count);
     const int pattern_blocks = scan.pattern_blocks;
@@ -245,22 +287,22 @@ __device__ __forceinline__ Chunk read_chunk(
     u32 going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
     u32 lookups = coefficient == 0 ? (dc_tables >> block & 1) * LOOKUPS : going_on;
     u32 ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
-    int low = -1, high = -1, blocks = 0;
-    bool fault = false;
+    const Place place = place_of(tables.lookup);
+    int low = -1, high = -1, blocks = 0, fault = 0;
     for (;;) {
-        bits.fill();
+        bits.fill_up();
         if (STOPS && coefficient == 0 && blocks == stop.wanted && chunk.restarts == stop.restarts) {
             const int part = bits.count & 7;
-            stop.from = bits.buffer << part == 0 && !fault ? bits.next : -1;
+            stop.from = bits.buffer << part == 0 && fault == 0 ? bits.next : -1;
             return chunk;
         }
-        bool over = false;
-        if (bits.ended || bits.next >= bits.limit) {  // near the end of the chunk, or of the interval
+        int over = 0;
+        if (bits.next >= bits.edge) {  // near the end of the chunk, or of the interval
             if (bits.count <= bits.beyond && bits.next >= bits.limit) {
                 chunk.to = (u32)(bits.beyond - bits.count) | (u32)coefficient << 8 | (u32)block << 16;
                 break;
             }
-            if (bits.ended) {
+            if (bits.edge == 0) {
                 if (coefficient == 0 && block == 0 && bits.count < 8) {
                     if (low < 0) low = blocks;
                     high = blocks;
@@ -268,35 +310,33 @@ __device__ __forceinline__ Chunk read_chunk(
                 over = bits.count == 0;
             }
         }
-        if (!over) {
-            u32 entry = tables.lookup[lookups + (u32)(bits.buffer >> (64 - LOOKUP_BITS))];
-            if (entry == 0) entry = long_symbol(tables, (int)(lookups / LOOKUPS), (u32)(bits.buffer >> 48));
-            const int length = (int)(entry & SYMBOL_BITS);
-            const int after = coefficient + (int)(entry >> 8);
-            const bool wrong = (u32)(after + (int)(entry >> 5 & 1) - LEAST_FAULT) < (u32)(STEP_END - LEAST_FAULT);
-            if (bits.ended && (wrong || length > bits.count)) {
-                over = true;
-            } else {
-                fault = fault || wrong;
-                bits.drop(length);
-                coefficient = after;
-                lookups = going_on;
-                if (after >= 64) {
-                    coefficient = 0;
-                    lookups = ending;
-                    ++blocks;
-                    ++block;
-                    going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
-                    if (block == pattern_blocks) {
-                        block = 0;
-                        going_on = ac_first;
-                    }
-                    ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
-                }
-            }
+        u32 entry = load(place + 2 * (lookups + (u32)(bits.buffer >> (64 - LOOKUP_BITS))));
+        if (entry == 0) entry = long_symbol(tables, (int)(lookups / LOOKUPS), (u32)(bits.buffer >> 48));
+        const int length = (int)(entry & SYMBOL_BITS);
+        const int after = coefficient + (int)(entry >> 8);
+        const u32 above = (u32)(after + (int)(entry >> 5 & 1) - LEAST_FAULT);
+        if (above < (u32)(STEP_END - LEAST_FAULT) || length > bits.count) {
+            if (bits.edge == 0) over = 1; else fault = 1;
         }
-        if (!over) continue;
-        fault = fault || low < 0;  // an MCU is not complete, or whole bytes follow it
+        if (over == 0) {
+            bits.drop(length);
+            coefficient = after;
+            lookups = going_on;
+            if (after >= 64) {
+                coefficient = 0;
+                lookups = ending;
+                ++blocks;
+                ++block;
+                going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
+                if (block == pattern_blocks) {
+                    block = 0;
+                    going_on = ac_first;
+                }
+                ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
+            }
+            continue;
+        }
+        if (low < 0) fault = 1;  // an MCU is not complete, or whole bytes follow it
         const int marker = data[bits.next + 1];
         const bool first = chunk.ends == 0;
         ++chunk.ends;
@@ -309,13 +349,13 @@ __device__ __forceinline__ Chunk read_chunk(
             chunk.last_low = low;
             chunk.last_high = high;
             chunk.end_at = bits.next;
-            if (marker == 0xD9) chunk.found = FOUND_END; else fault = true;
+            if (marker == 0xD9) chunk.found = FOUND_END; else fault = 1;
             break;
         }
         const int interval_blocks = scan.restart_mcus * scan.mcu_blocks;
-        fault = fault || (!first && (low > interval_blocks || high < interval_blocks));
+        if (!first && (low > interval_blocks || high < interval_blocks)) fault = 1;
         if (chunk.restarts == 0) chunk.marker = marker & 7;
-        fault = fault || (marker & 7) != ((chunk.marker + chunk.restarts) & 7);
+        if ((marker & 7) != ((chunk.marker + chunk.restarts) & 7)) fault = 1;
         ++chunk.restarts;
         coefficient = block = blocks = 0;
         lookups = dc_first;
@@ -329,7 +369,7 @@ __device__ __forceinline__ Chunk read_chunk(
         }
     }
     chunk.blocks = blocks;
-    if (fault) chunk.found |= FOUND_FAULT;
+    if (fault != 0) chunk.found |= FOUND_FAULT;
     return chunk;
 }
 
