@@ -51,9 +51,11 @@ class RunFuture(Future[Any]):
 
     Attributes:
         ran: The run that it was part of; None until that has succeeded.
+        decoded_s: When other threads had decoded it, by `time.perf_counter`; None if they did not.
     """
 
     ran: Ran | None = None
+    decoded_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +224,7 @@ def submitted(
     future = RunFuture()
 
     def decoded(found: object) -> None:
+        future.decoded_s = time.perf_counter()
         try:
             if isinstance(found, BaseException):
                 raise found

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from yoloship.detect.async_stream import StreamArguments
     from yoloship.detect.batching import Batcher
     from yoloship.detect.pipeline import Decoding, Pipeline, Placement, ShapeMode
-    from yoloship.detect.stream import Outcome
-    from yoloship.images import ChannelOrder
+    from yoloship.detect.stream import Outcome, Reserve
+    from yoloship.images import ChannelOrder, ImageFile
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
     from yoloship.runtime import Session
@@ -348,6 +348,10 @@ class Detector(Closing, Generic[ResultT]):
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         return self._submit(image, order, options=chosen)
+
+    def opened(self, file: ImageFile, reserve: Reserve | None = None) -> object:
+        """Decode an image file for `submit`, unless the GPU decodes it then; `ImageError` if it is damaged."""
+        return self._pipeline.opened(file, "bgr", reserve)[0]
 
     def stream(  # noqa: PLR0913 - all but the sources have defaults
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
+from yoloship.images.reading import ImageFile, read_image
 from yoloship.letterbox import Letterbox
 from yoloship.model import size_multiple
 from yoloship.tasks import task_of
@@ -285,21 +286,20 @@ class Pipeline(Closing):
         return [self.place(image, channels) for image in images]
 
     def opened(
-        self,
-        image: object,
-        channels: ChannelOrder,
-        reserve: Reserve | None = None,  # noqa: ARG002 - for those that read here
+        self, image: object, channels: ChannelOrder, reserve: Reserve | None = None
     ) -> tuple[object, ChannelOrder]:
         """Do the part of `place` that a caller of `Detector.submit` waits for.
 
         Args:
-            image: As for `place`.
+            image: As for `place`, or an image file from `yoloship.images.open_image`.
             channels: As for `place`.
             reserve: As for `in_order`.
 
         Returns:
-            What `place` takes for it, perhaps `Encoded`.
+            What `place` takes for it, perhaps `Encoded`, and the order of its colours.
         """
+        if isinstance(image, ImageFile):
+            return read_image(image, reserve=reserve), "bgr"
         return image, channels
 
     def lend_decoder(self, source: Source) -> None:

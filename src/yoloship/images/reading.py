@@ -302,6 +302,11 @@ class ImageFile:
     header: ImageHeader
     subject: str
 
+    @property
+    def nbytes(self) -> int:
+        """Its length."""
+        return len(self.data)
+
 
 def read_image(
     source: Path | str | bytes | ImageFile,

@@ -272,7 +272,7 @@ class ModelHost:
         came_s = time.perf_counter()
         async with self._slots:
             with self.lease() as loaded:
-                begun = _Begun(data, options, self._limits)
+                begun = _Begun(data, options, self._limits, keep_image=keep_image)
                 read = self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
                 try:
                     future = await asyncio.wrap_future(read)
@@ -288,11 +288,11 @@ class ModelHost:
                 ran = future.ran
                 assert ran is not None, "it has succeeded"
                 loaded.cost.add(ran.images, ran.ended_s - ran.started_s)
+        if future.decoded_s is not None:
+            begun.decode_s = future.decoded_s - begun.started_s
         network_s, total_s = ran.ended_s - ran.started_s, ended_s - came_s
         queue_s = max(total_s - network_s - begun.decode_s, 0)
-        return Answer(
-            result, Times(begun.decode_s, queue_s, network_s, total_s, ran.images), begun.image if keep_image else None
-        )
+        return Answer(result, Times(begun.decode_s, queue_s, network_s, total_s, ran.images), begun.image)
 
     def _wait_s(self, images: int) -> float:
         """Seconds until the last of so many images has its answer, if they all begin now."""
@@ -310,28 +310,34 @@ class ModelHost:
 class _Begun:
     """An image on its way through a reader to the detector."""
 
-    def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits) -> None:
+    def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits, *, keep_image: bool) -> None:
         self._data, self._options, self._limits = data, options, limits
+        self._keep_image = keep_image
         self._dropped = threading.Event()
         self._future: RunFuture | None = None
-        self.decode_s = 0.0
+        self.started_s = self.decode_s = 0.0
         self.image: Image | None = None
 
     def read_and_submit(self, detector: Detector[Any], workers: Workers) -> RunFuture:
-        """In a reader: decode the image, and queue it."""
-        from yoloship.images import read_image
+        """In a reader: decode the image, unless the GPU does so and nobody draws on it, and queue it."""
+        from yoloship.images import open_image, read_image
 
         index = self._index = workers.next_index()
         release = partial(workers.budget.release, index)
         try:
             if self._dropped.is_set():
                 raise ClientLeftError("nobody waits for it")
-            started_s = time.perf_counter()
-            image = read_image(self._data, limits=self._limits.image, reserve=partial(workers.budget.reserve, index))
-            self.decode_s = time.perf_counter() - started_s
+            self.started_s = time.perf_counter()
+            reserve = partial(workers.budget.reserve, index)
+            file = open_image(self._data, limits=self._limits.image, reserve=reserve)
+            image: Any
+            if self._keep_image:
+                self.image = image = read_image(file, reserve=reserve)
+                image.flags.writeable = False
+            else:
+                image = detector.opened(file, reserve)
+            self.decode_s = time.perf_counter() - self.started_s
             workers.budget.release(index, image)
-            image.flags.writeable = False
-            self.image = image
             future: Any = detector.submit(image, options=self._options)
         except BaseException:
             release()

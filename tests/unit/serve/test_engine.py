@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +61,38 @@ def test_many_images_at_once_get_their_own_answers(model: ServedModel, workers: 
 
     with_host(model, workers, work)
     assert workers.budget.held_bytes == 0
+
+
+def test_an_image_that_nobody_draws_on_is_not_kept_and_its_decoding_is_timed(
+    model: ServedModel, workers: Workers
+) -> None:
+    async def work(host: ModelHost) -> None:
+        answer = await host.infer(PHOTO, None, soon())
+        assert answer.image is None
+        assert 0 < answer.times.decode_s < answer.times.total_s
+
+    with_host(model, workers, work)
+    assert workers.budget.held_bytes == 0
+
+
+def test_the_time_of_an_image_that_others_decode_ends_when_they_have_done_so(
+    model: ServedModel, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(host: ModelHost) -> None:
+        detector = host.loaded.detector
+        usual = detector.submit
+
+        def decoded_late(*given: Any, **how: Any) -> Any:
+            future: Any = usual(*given, **how)
+            future.decoded_s = time.perf_counter() + 100
+            return future
+
+        monkeypatch.setattr(detector, "submit", decoded_late)
+        answer = await host.infer(PHOTO, None, soon())
+        assert 100 <= answer.times.decode_s < 1000
+        assert answer.times.queue_s == 0
+
+    with_host(model, workers, work)
 
 
 def test_a_deadline_that_passed_costs_nothing(model: ServedModel, workers: Workers) -> None:

@@ -168,7 +168,7 @@ class CudaPipeline(Pipeline):
         """Read an image that is not an array yet; a JPEG that the GPU is to decode stays a `QueuedJpeg`.
 
         Args:
-            image: As for `place`.
+            image: As for `place`, or an image file from `yoloship.images.open_image`.
             channels: As for `place`.
             reserve: As for `in_order`.
 
@@ -183,7 +183,9 @@ class CudaPipeline(Pipeline):
             return unframed(image), channels
         if isinstance(image, QueuedJpeg) or is_plain(image):
             return image, channels
-        found: Any = as_image(image, reserve, channels=channels, read=open_image)
+        found: Any = image
+        if not isinstance(image, ImageFile):
+            found = as_image(image, reserve, channels=channels, read=open_image)
         if isinstance(found, ImageFile):
             self.check_process()
             return self._jpegs.taken(found) or read_image(found, reserve=reserve), "bgr"
