@@ -315,16 +315,18 @@ class _Ticket:
         self.source = source
         self.image: Image | None = None
         self.error: YoloshipError | None = None
-        self.reading: Future[None] = Future()
+        self.reading: Future[None] | None = None
         self.detecting: Future[Any] | None = None
 
     def is_done(self) -> bool:
         """Whether its outcome is known."""
-        return self.reading.done() and (self.detecting is None or self.detecting.done())
+        is_read = self.reading is None or self.reading.done()
+        return is_read and (self.detecting is None or self.detecting.done())
 
     def outcome(self) -> Outcome:
         """Wait for the outcome."""
-        self.reading.result()
+        if self.reading is not None:
+            self.reading.result()
         found, error = None, self.error
         if self.detecting is not None:
             try:
@@ -421,13 +423,12 @@ def _on_host(image: Any) -> Any:
     return image.host() if hasattr(image, "host") else image
 
 
-def _at_once(work: Callable[[_Ticket], None], ticket: _Ticket) -> Future[None]:
-    """Do the work now. Like `pool.submit`, return a future, so that an exception is raised in the ticket's turn."""
-    done: Future[None] = Future()
+def _at_once(work: Callable[[_Ticket], None], ticket: _Ticket) -> Future[None] | None:
+    """Do the work now. An exception becomes a future, which raises it in the ticket's turn."""
     try:
         work(ticket)
     except Exception as error:
-        done.set_exception(error)
-    else:
-        done.set_result(None)
-    return done
+        failed: Future[None] = Future()
+        failed.set_exception(error)
+        return failed
+    return None

@@ -47,6 +47,8 @@ class ImageBudget:
     def __init__(self, limit_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._held: dict[int, int] = {}  # the index of each image in flight, oldest first, and its bytes
+        self._held_bytes = 0
+        self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
         self.has_room = True
@@ -55,7 +57,7 @@ class ImageBudget:
     def held_bytes(self) -> int:
         """The bytes that are in use now."""
         with self._changed:
-            return sum(self._held.values())
+            return self._held_bytes
 
     @property
     def is_closed(self) -> bool:
@@ -72,8 +74,10 @@ class ImageBudget:
         try:
             for index, source in enumerate(sources):
                 with self._changed:
-                    self._held[index] = getattr(getattr(source, "image", None), "nbytes", 0)  # of a video
-                    self.has_room = sum(self._held.values()) < self._limit_bytes
+                    size = getattr(getattr(source, "image", None), "nbytes", 0)  # of a video
+                    self._held[index] = size
+                    self._held_bytes += size
+                    self.has_room = self._held_bytes < self._limit_bytes
                 yield index, source
         except Exception as error:
             failures.append(error)
@@ -85,26 +89,33 @@ class ImageBudget:
             InputError: the budget was closed while waiting.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed
-                    or index == next(iter(self._held))  # the oldest
-                    or sum(self._held.values()) + wanted_bytes <= self._limit_bytes
+            self._waiting += 1
+            try:
+                self._changed.wait_for(
+                    lambda: (
+                        self._closed
+                        or index == next(iter(self._held))  # the oldest
+                        or self._held_bytes + wanted_bytes <= self._limit_bytes
+                    )
                 )
-            )
+            finally:
+                self._waiting -= 1
             if self._closed:
                 raise InputError("the stream was closed")
             self._held[index] += wanted_bytes
+            self._held_bytes += wanted_bytes
 
     def release(self, index: int, image: object = None) -> None:
         """Give back what an image reserved, except for its own size; without the image, end it, if it has not ended."""
         with self._changed:
             if image is None:
-                self._held.pop(index, None)
-            elif self._held.get(index):  # an image on a device has reserved nothing
-                self._held[index] = getattr(image, "nbytes", 0)
-            self.has_room = sum(self._held.values()) < self._limit_bytes
-            self._changed.notify_all()
+                self._held_bytes -= self._held.pop(index, 0)
+            elif held := self._held.get(index):  # an image on a device has reserved nothing
+                self._held[index] = size = getattr(image, "nbytes", 0)
+                self._held_bytes += size - held
+            self.has_room = self._held_bytes < self._limit_bytes
+            if self._waiting:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Wake all waiting readers with an error."""
