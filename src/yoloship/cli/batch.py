@@ -151,7 +151,11 @@ def actor_range(text: str) -> tuple[int, int | None]:
 @options.head
 @options.aliases
 @options.transform
-@option("--device", metavar="cpu|cuda[:N]", help="Where to run without --ray. Default: cpu.")
+@option(
+    "--device",
+    metavar="cpu|cuda[:N,…|:all]",
+    help="Where to run without --ray; cuda:all and cuda:0,cuda:1 share the work among GPUs. Default: cpu.",
+)
 @options.decode
 @options.runtime
 @options.runtime_precision

@@ -42,7 +42,12 @@ MAX_IMAGE_BYTES = 4 << 30
 )
 @option("--batch", metavar="1,32", default="1", help="Batch sizes to measure.")
 @option("--streams", metavar="1,4", default="1", help="Numbers of threads to measure throughput with.")
-@option("--device", metavar="cpu,cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@option(
+    "--device",
+    metavar="cpu,cuda[:N|:all]",
+    help="Where to run, one after the other; cuda:all is all GPUs together. Default: cpu, or the first GPU for an "
+    "engine.",
+)
 @option(
     "--runtime",
     metavar="NAME[:PRECISION],…",

@@ -385,6 +385,12 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
 RUNTIME_PRECISIONS = ("float32", "bfloat16")
 """The values of `yoloship.runtime.session.RuntimePrecision`, repeated so that the help does not load the runtimes."""
 
+device = option(
+    "--device",
+    metavar="cpu|cuda[:N,…|:all]",
+    help="Where to run; cuda:all and cuda:0,cuda:1 share the work among GPUs. Default: cpu, or the first GPU for an "
+    "engine.",
+)
 runtime = option(
     "--runtime",
     metavar="NAME",

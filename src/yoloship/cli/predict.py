@@ -318,7 +318,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 @options.head
 @options.aliases
 @options.transform
-@option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@options.device
 @options.decode
 @options.runtime
 @options.runtime_precision

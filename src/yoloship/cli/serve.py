@@ -33,7 +33,7 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
 )
 @option("--host", metavar="ADDRESS", default=LOOPBACK[0], help="Address to listen at; 0.0.0.0 is all of this machine.")
 @option("--port", type=WholeNumber(0, 65_535), metavar="N", default=8000, help="Port to listen at; 0 takes a free one.")
-@option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@options.device
 @options.runtime
 @options.runtime_precision
 @options.imgsz

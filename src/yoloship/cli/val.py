@@ -90,7 +90,7 @@ SHOWN_FAULTS = 5
     help="Score from which precision, recall, the confusion matrix and the drawn images count. Default: the one with "
     "the best mean F1.",
 )
-@option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
+@options.device
 @options.decode
 @option(
     "--runtime",

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from yoloship.cuda.device import find_gpu, find_gpus
+from yoloship.cuda.device import find_gpu, find_gpus, parse_devices
 from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, open_flavour
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase
@@ -70,7 +70,7 @@ class _Target:
     Attributes:
         path: The file.
         kind: What it is.
-        device: ``cpu``, or ``cuda:N``.
+        device: ``cpu``, ``cuda:N``, or ``cuda:0,cuda:1``.
         runtime: What runs the network.
         transform: Of a classification model, by name; None takes what the file says.
         class_names: By class id; None takes those in the file.
@@ -103,7 +103,8 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Args:
         models: Checkpoints, ONNX files, engines and release names.
-        devices: ``cpu``, ``cuda`` or ``cuda:N``; None takes the CPU, or the first GPU if the runtime needs one.
+        devices: ``cpu``, ``cuda``, ``cuda:N``, or ``cuda:all`` for all GPUs together; None takes the CPU, or the first
+            GPU if the runtime needs one.
         runtimes: What runs the network; None decides by the file.
         batches: Images handed over together.
         streams: Threads that do so at once.
@@ -158,15 +159,13 @@ def _settled(
 def _device(device: str | None, runtime: BenchRuntime) -> str:
     if device == "cpu" or (device is None and "cpu" in RUNTIMES.load(runtime.name).devices):
         return "cpu"
-    from yoloship.cuda.device import parse_device
-
     try:
-        ordinal = parse_device(device or "cuda")
+        ordinals = parse_devices(device or "cuda")
     except InputError as error:
         raise InputError(
-            "no such device", subject="--device", expected="cpu, cuda or cuda:N", got=repr(device)
+            error.problem, subject="--device", expected="cpu, cuda, cuda:N or cuda:all", got=repr(device)
         ) from error
-    return f"cuda:{ordinal}" if device and ":" in device else "cuda"
+    return ",".join(f"cuda:{ordinal}" for ordinal in ordinals) if device and ":" in device else "cuda"
 
 
 def _check(target: _Target) -> None:
@@ -175,8 +174,8 @@ def _check(target: _Target) -> None:
         _check_runtime(target, "cpu")
         _check_cpu(target)
         return
-    devices, ordinal = find_gpus(), int(target.device.partition(":")[2] or 0)
-    if ordinal >= len(devices):
+    devices, ordinals = find_gpus(), parse_devices(target.device)
+    if max(ordinals) >= len(devices):
         raise InputError(
             "needs an NVIDIA GPU",
             subject=f"{target.path} on {target.device}",

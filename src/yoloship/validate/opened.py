@@ -28,8 +28,9 @@ class OpenOptions:
     Attributes:
         imgsz: (height, width) of the canvas; None takes each model's own.
         shape_mode: ``square`` pads every image to the whole canvas, ``rect`` to the next multiple of the stride.
-        device: ``cpu``, ``cuda`` or ``cuda:N``, for the whole pipeline. None runs everything but an engine on the CPU,
-            and of an engine the network alone on the first GPU, between the steps of the CPU.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or several GPUs: ``cuda:0,cuda:1``, ``cuda:all``; for the whole pipeline.
+            None runs everything but an engine on the CPU, and of an engine the network alone on the first GPU, between
+            the steps of the CPU.
         runtime: The library that runs the network; None takes the default, and emulates half precision.
         runtime_precision: What the runtime computes float32 layers in; None takes float32.
         transform: Of a classification model: how an image becomes its input; None takes what the file says.

@@ -102,7 +102,8 @@ def val(  # noqa: PLR0913 - all but the model and the data have defaults
         single_class: Whether all classes count as one.
         confidence: The score from which precision, recall and the confusion matrix count; None takes the one with the
             best mean F1.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes the CPU, and for an engine the first GPU.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or several GPUs: ``cuda:0,cuda:1``, ``cuda:all``; None takes the CPU, and
+            for an engine the first GPU.
         runtime: The library that runs the network; None takes the default.
         class_names: One name for each class, to use instead of those in the model's file.
         on_progress: Called with what is being done, how much of it is done, and how much there is.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,15 @@ def test_models_of_one_name_keep_their_folders_and_one_given_twice_counts_once(o
     assert [case[0] for case in cases([onnx, str(other), onnx])] == [onnx, str(other)]
 
 
+def test_all_gpus_together_are_one_case(onnx: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = (ADA, replace(ADA, ordinal=1))
+    for module in ("yoloship.evaluate.bench_cases", "yoloship.cuda.device"):
+        monkeypatch.setattr(f"{module}.find_gpus", lambda: gpus)
+    monkeypatch.setattr("yoloship.evaluate.bench_cases._check_provider", lambda: None)
+    found = cases([onnx], ("cpu", "cuda:all", "cuda:1"))
+    assert [device for _, device, *_ in found] == ["cpu", "cuda:0,cuda:1", "cuda:1"]
+
+
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("model", "device", "backend", "words"),
@@ -78,7 +88,8 @@ def test_models_of_one_name_keep_their_folders_and_one_given_twice_counts_once(o
         ("onnx", "cuda:3", None, "on cuda:3: needs an NVIDIA GPU"),
         ("onnx", None, "tensorrt", "on cuda: needs an NVIDIA GPU"),
         ("engine", None, None, "on cuda: needs an NVIDIA GPU"),
-        ("onnx", "gpu", None, "--device: no such device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ("onnx", "gpu", None, "--device: no such device: expected cpu, cuda, cuda:N or cuda:all, got 'gpu'"),
+        ("onnx", "cuda:all", None, "on cuda:0: needs an NVIDIA GPU"),
         ("onnx", "cuda:x", None, "--device: no such device"),
         ("onnx", "cpu", "tensorrt", "runtime: TensorRT does not run on a CPU: expected another device"),
         ("engine", "cpu", None, "runtime: TensorRT does not run on a CPU: expected another device"),
