@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.cuda_jpeg_contract import JpegCheckContract
-from helpers.damaged_jpegs import END, Jpegs
+from helpers.damaged_jpegs import END, Jpegs, host_takes, with_equal_tables
 from yoloship.cuda.jpeg_check import JpegCheck
 from yoloship.cuda.jpeg_scan import scan_header
 from yoloship.errors import InputError
@@ -38,7 +38,6 @@ def test_batches_of_any_size_follow_each_other(
             files = [jpegs.sound() for _ in range(count)]
             broken = [data[:-2] if number % 2 else data for number, data in enumerate(files)]
             check.begin(stream, [memoryview(data) for data in broken], headers_of(broken))
-            stream.sync()
             assert check.verdicts() == [number % 2 == 0 for number in range(count)]
     check.close()
     with pytest.raises(InputError, match="JpegCheck: is closed"):
@@ -53,7 +52,33 @@ def test_memory_grows_with_the_files(kernels: Mapping[str, Launchable], device: 
     with JpegCheck(kernels, device, 2) as check:
         for files in ([large[:-2]], [large, large[:-500] + END]):
             check.begin(stream, files, headers_of(files))
-            stream.sync()
+            verdicts = check.verdicts()
+        assert verdicts == [True, False]  # of the large batch, which a thread copies
+
+
+def test_a_large_batch_may_be_left_without_asking_for_its_verdicts(
+    kernels: Mapping[str, Launchable], device: Device, stream: Stream
+) -> None:
+    jpegs = Jpegs(6)
+    large, small = jpegs.large(1200, 1600), jpegs.sound()
+    with JpegCheck(kernels, device, 2) as check:
+        for files in ([large, large[:-2]], [small[:-2]], [large[:-2], large]):
+            check.begin(stream, files, headers_of(files))
+        check.begin(stream, [small], headers_of([small]))
+        assert check.verdicts() == [True]
+        assert check.verdicts() == []
+        check.begin(stream, [large, large], headers_of([large, large]))
+
+
+def test_two_tables_alike_are_one(kernels: Mapping[str, Launchable], device: Device, stream: Stream) -> None:
+    """The data does not tell then which block of an MCU is read, and a guess would never fall into step."""
+    data = with_equal_tables(Jpegs(7).grey(600, 720))
+    assert host_takes(data)
+    header = headers_of([data])[0]
+    assert header.data_bytes > 150_000
+    assert (header.dc_tables, header.ac_tables) == (0, 0)
+    with JpegCheck(kernels, device, 2) as check:
+        check.begin(stream, [data, data[:-1000] + END], [header, headers_of([data[:-1000] + END])[0]])
         assert check.verdicts() == [True, False]
 
 

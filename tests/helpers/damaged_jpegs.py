@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
 
+from helpers.images import segment
 from yoloship.cuda.jpeg_scan import scan_header
 
 if TYPE_CHECKING:
@@ -29,6 +31,30 @@ def host_takes(data: bytes) -> bool:
     except ImageError:
         return False
     return True
+
+
+def with_equal_tables(grey: bytes) -> bytes:
+    """A grey file as one of three components, a third as wide, whose two DC and two AC tables are the same.
+
+    Args:
+        grey: Its width is a multiple of 24, so that three of its blocks become the blocks of an MCU.
+    """
+    frame, tables, scan = (grey.index(bytes([0xFF, marker])) for marker in (0xC0, 0xC4, 0xDA))
+    height, width = struct.unpack_from(">HH", grey, frame + 5)
+    assert width % 24 == 0
+    first = grey[tables:scan]  # segments of one table each
+    second = b"".join(b"\xff\xc4" + one[:2] + bytes([one[2] | 1]) + one[3:] for one in first.split(b"\xff\xc4")[1:])
+    components = bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    return b"".join(
+        [
+            grey[:frame],
+            segment(0xC0, struct.pack(">BHHB", 8, height, width // 3, 3) + components),
+            first,
+            second,
+            segment(0xDA, bytes([3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0])),
+            grey[scan + 10 :],
+        ]
+    )
 
 
 class Jpegs:
@@ -84,6 +110,10 @@ class Jpegs:
     def large(self, height: int, width: int) -> bytes:
         """Noise, in color, without restart markers."""
         return _saved(self.noise.integers(0, 256, (height, width, 3), np.uint8), quality=75)
+
+    def grey(self, height: int, width: int) -> bytes:
+        """Noise without color."""
+        return _saved(self.noise.integers(0, 256, (height, width), np.uint8), quality=75)
 
     def flat(self, height: int, width: int) -> bytes:
         """One color."""

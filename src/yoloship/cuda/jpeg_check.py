@@ -6,6 +6,8 @@ describes. Nothing that the host's decoder refuses is sound. Of what is not soun
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +16,7 @@ import numpy as np
 from yoloship._util.closing import Closing
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.cuda.jpeg_scan import TABLE_BYTES, ScanHeader, scan_header
-from yoloship.errors import InputError
+from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,12 +60,38 @@ MAX_UPLOAD_BYTES: Final = 512 << 20
 _GROWTH: Final = 1.25
 """Memory grows by at least that, so that slowly growing batches do not allocate each time."""
 _FIRST_BYTES: Final = 1 << 20
+_LARGE_BYTES: Final = 2 << 20
+"""A batch of more is copied by a thread: at some gigabytes a second, that takes half as long as decoding the batch."""
+
+
+class _Buffers(Closing):
+    """Memory for batches.
+
+    Args:
+        device: The device.
+        max_batch: The most images.
+        upload_bytes: For the table and the data.
+        chunks_bytes: For what the kernels find.
+    """
+
+    def __init__(self, device: Device, max_batch: int, upload_bytes: int, chunks_bytes: int) -> None:
+        with ExitStack() as stack:
+            self.staging = stack.enter_context(PinnedBuffer(device, upload_bytes))
+            self.upload = stack.enter_context(DeviceBuffer(device, upload_bytes))
+            self.chunks = stack.enter_context(DeviceBuffer(device, chunks_bytes))
+            self.verdicts = stack.enter_context(DeviceBuffer(device, 4 * max_batch))
+            self.answers = stack.enter_context(PinnedBuffer(device, 4 * max_batch))
+            self._owned = stack.pop_all()
+
+    def close(self) -> None:
+        """Free it."""
+        self._owned.close()
 
 
 class JpegCheck(Closing):
     """Checks batches of JPEGs on the GPU, one batch after the other. A context manager.
 
-    Device memory and pinned memory grow with the largest batch.
+    Device memory and pinned memory grow with the largest batch. One thread at a time may use it.
 
     Args:
         kernels: A `KernelSet`.
@@ -82,36 +110,29 @@ class JpegCheck(Closing):
         self._device = device
         self._max_batch = max_batch
         self._count = 0
-        self._staging: PinnedBuffer | None = None
-        self._upload: DeviceBuffer | None = None
-        self._chunks: DeviceBuffer | None = None
-        self._verdicts: DeviceBuffer | None = None
-        self._answers: PinnedBuffer | None = None
+        self._stream: Stream | None = None
+        self._copier: ThreadPoolExecutor | None = None
+        self._copying: Future[None] | None = None
         for entry in ("jpeg_read", "jpeg_judge"):
             kernels[entry]  # compiled and loaded now
-        try:
-            self._verdicts = DeviceBuffer(device, 4 * max_batch)
-            self._answers = PinnedBuffer(device, 4 * max_batch)
-            self._grow(_FIRST_BYTES, _FIRST_BYTES)
-        except BaseException:
-            self.close()
-            raise
+        self._buffers: _Buffers | None = _Buffers(device, max_batch, _FIRST_BYTES, _FIRST_BYTES)
 
     def begin(self, stream: Stream, files: Sequence[bytes | memoryview], headers: Sequence[ScanHeader]) -> None:
-        """Copy the data of a batch, and queue its upload and its check.
+        """Copy the data of a batch, and queue its upload and its check; or let a thread begin that, if it is large.
 
-        The batch before must be done: the stream has passed it.
+        It waits for the batch before.
 
         Args:
             stream: The stream on which it runs.
-            files: Whole files. They may change when this returns.
+            files: Whole files, which must not change until the verdicts are there.
             headers: What `scan_header` gave for each.
 
         Raises:
             InputError: there are no files, too many or too large ones.
             CudaError: out of memory, or a launch failed. Nothing is known of the batch then.
         """
-        self._count = 0
+        with suppress(CudaError):  # who left the batch before without asking for its verdicts does not want them
+            self._settle()
         if not 1 <= len(files) <= self._max_batch or len(files) != len(headers):
             raise InputError(
                 "wrong number of files",
@@ -125,62 +146,92 @@ class JpegCheck(Closing):
             raise InputError(
                 "too many bytes at once", subject="JpegCheck", expected=f"at most {MAX_UPLOAD_BYTES}", got=str(size)
             )
-        self._grow(size, chunks * CHUNK_RESULT_BYTES)
-        if (
-            self._staging is None
-            or self._upload is None
-            or self._chunks is None
-            or self._verdicts is None
-            or self._answers is None
-        ):
-            raise InputError("is closed", subject="JpegCheck")
-        staged = self._staging.array(np.uint8, (size,))
-        staged[: scans.nbytes] = scans.view(np.uint8)
-        body = staged[scans.nbytes :]
-        for data, header, begin in zip(files, headers, scans["data_at"].tolist(), strict=True):
-            end = begin + header.data_bytes
-            body[begin:end] = np.frombuffer(data, np.uint8, header.data_bytes, header.data_at)
-            body[end : end + len(TAIL)] = _TAIL_ARRAY
-        upload(stream, self._upload.pointer, staged)
-        table = self._upload.pointer
-        memory = CheckMemory(table, table + scans.nbytes, self._chunks.pointer, self._verdicts.pointer)
-        launch_jpeg_check(self._kernels, stream, memory, headers)
-        download(stream, self._answers.array(np.int32, (len(files),)), self._verdicts.pointer)
+        buffers = self._with_room(size, chunks * CHUNK_RESULT_BYTES)
+        batch = _Batch(files, headers, scans, size)
+        self._stream = stream
+        if size < _LARGE_BYTES or len(files) == 1:
+            self._queue(buffers, stream, batch)
+        else:
+            if self._copier is None:
+                self._copier = ThreadPoolExecutor(1, "yoloship-jpeg-check")
+            self._copying = self._copier.submit(self._queue, buffers, stream, batch)
         self._count = len(files)
 
     def verdicts(self) -> list[bool]:
-        """Whether each file of the batch is sound. Call it after the stream has passed what `begin` has queued.
+        """Wait for the check of the batch; whether each of its files is sound.
 
         A file that is not sound has to be read by the host's decoder, which judges it, and may take it.
-        """
-        if self._answers is None:
-            raise InputError("is closed", subject="JpegCheck")
-        return [answer == 1 for answer in self._answers.array(np.int32, (self._count,)).tolist()]
 
-    def _grow(self, upload_bytes: int, chunks_bytes: int) -> None:
-        if self._verdicts is None:
+        Raises:
+            CudaError: the check failed. Nothing is known of the batch then.
+        """
+        if self._buffers is None:
             raise InputError("is closed", subject="JpegCheck")
-        if self._upload is None or self._staging is None or upload_bytes > self._upload.size_bytes:
-            for old in (self._upload, self._staging):
-                if old is not None:
-                    old.close()
-            self._upload = self._staging = None
-            size = int(upload_bytes * _GROWTH)
-            self._upload = DeviceBuffer(self._device, size)
-            self._staging = PinnedBuffer(self._device, size)
-        if self._chunks is None or chunks_bytes > self._chunks.size_bytes:
-            if self._chunks is not None:
-                self._chunks.close()
-                self._chunks = None
-            self._chunks = DeviceBuffer(self._device, int(chunks_bytes * _GROWTH))
+        count, answers = self._count, self._buffers.answers
+        self._settle()
+        return [answer == 1 for answer in answers.array(np.int32, (count,)).tolist()]
+
+    def _settle(self) -> None:
+        """Wait until nothing of the last batch is under way."""
+        copying, stream = self._copying, self._stream
+        self._copying = self._stream = None
+        self._count = 0
+        if copying is not None:
+            copying.result()
+        if stream is not None:
+            stream.sync()
+
+    def _queue(self, buffers: _Buffers, stream: Stream, batch: _Batch) -> None:
+        scans = batch.scans
+        staged = buffers.staging.array(np.uint8, (batch.upload_bytes,))
+        staged[: scans.nbytes] = scans.view(np.uint8)
+        body = staged[scans.nbytes :]
+        for data, header, begin in zip(batch.files, batch.headers, scans["data_at"].tolist(), strict=True):
+            end = begin + header.data_bytes
+            body[begin:end] = np.frombuffer(data, np.uint8, header.data_bytes, header.data_at)
+            body[end : end + len(TAIL)] = _TAIL_ARRAY
+        table, verdicts = buffers.upload.pointer, buffers.verdicts.pointer
+        upload(stream, table, staged)
+        memory = CheckMemory(table, table + scans.nbytes, buffers.chunks.pointer, verdicts)
+        launch_jpeg_check(self._kernels, stream, memory, batch.headers)
+        download(stream, buffers.answers.array(np.int32, (len(scans),)), verdicts)
+
+    def _with_room(self, upload_bytes: int, chunks_bytes: int) -> _Buffers:
+        buffers = self._buffers
+        if buffers is None:
+            raise InputError("is closed", subject="JpegCheck")
+        if upload_bytes > buffers.upload.size_bytes or chunks_bytes > buffers.chunks.size_bytes:
+            self._buffers = None
+            buffers.close()
+            sizes = max(upload_bytes, buffers.upload.size_bytes), max(chunks_bytes, buffers.chunks.size_bytes)
+            try:
+                buffers = _Buffers(self._device, self._max_batch, *(int(size * _GROWTH) for size in sizes))
+            except CudaError:  # a smaller batch may have room
+                self._buffers = _Buffers(self._device, self._max_batch, _FIRST_BYTES, _FIRST_BYTES)
+                raise
+            self._buffers = buffers
+        return buffers
 
     def close(self) -> None:
-        """Give the memory back. Nothing of it may be in use. Closing twice is not an error."""
-        for buffer in (self._staging, self._upload, self._chunks, self._verdicts, self._answers):
-            if buffer is not None:
-                buffer.close()
-        self._staging = self._upload = self._chunks = self._verdicts = self._answers = None
-        self._count = 0
+        """Wait for the batch under way, and give the memory back. Closing twice is not an error."""
+        with suppress(CudaError):  # nobody asks for its verdicts any more
+            self._settle()
+        if self._copier is not None:
+            self._copier.shutdown()
+            self._copier = None
+        if self._buffers is not None:
+            self._buffers.close()
+            self._buffers = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Files, with their table."""
+
+    files: Sequence[bytes | memoryview]
+    headers: Sequence[ScanHeader]
+    scans: npt.NDArray[np.void]
+    upload_bytes: int
 
 
 def pack_scans(headers: Sequence[ScanHeader]) -> tuple[npt.NDArray[np.void], int, int]:

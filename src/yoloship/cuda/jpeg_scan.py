@@ -188,6 +188,11 @@ def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> Sc
     if mcus * across * down > _MAX_BLOCKS or not used <= found.tables.keys():
         raise _UnusualError
     whole = b"".join([_usable(found.tables[index], index < 0x10) if index in used else _NO_TABLE for index in _INDICES])
+    dc, other_dc, ac, other_ac = (whole[at : at + TABLE_BYTES] for at in range(0, len(whole), TABLE_BYTES))
+    if dc == other_dc:  # then the data does not tell which of them a block uses
+        dc_tables = 0
+    if ac == other_ac:
+        ac_tables = 0
     return ScanHeader(
         width,
         height,
