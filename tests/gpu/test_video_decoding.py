@@ -211,6 +211,25 @@ def test_without_pyav_nothing_is_lent_and_who_insists_is_told(
         on_device(make("gpu"), path)
 
 
+def test_a_detector_says_who_decodes_videos(
+    make: Make, nvdec_stand_in: StandInAv | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    import av
+
+    assert make("cpu").video_decoding == "cpu (chosen)"
+    if nvdec_stand_in is not None:  # a PyAV on a machine without a GPU may lack NVDEC
+        monkeypatch.setattr("yoloship.detect.gpu.video_decoding.load_av", lambda _name: nvdec_stand_in)
+    assert make().video_decoding == f"NVDEC on cuda:0 (PyAV {av.__version__})"
+    if nvdec_stand_in is not None:
+        nvdec_stand_in.codec.hwaccel.hwdevices_available = list
+        assert make().video_decoding == f"cpu (PyAV {av.__version__}: has an FFmpeg without CUDA)"
+        monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert make().video_decoding == "cpu (PyAV: is not installed)"
+
+
 def test_a_device_that_fails_leaves_its_videos_to_the_cpu(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

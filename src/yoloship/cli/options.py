@@ -288,8 +288,10 @@ def worker_count(text: str) -> int:
     return int(text)
 
 
-def decoders(detector: Detector) -> str:
-    """The line that says who decodes image files for a detector on a GPU."""
+def decoders(detector: Detector, *, videos: bool) -> str:
+    """The line that says who decodes image files, or videos, for a detector on a GPU."""
+    if videos:
+        return f"decode: {detector.video_decoding}"
     chosen = detector.decoding
     return f"decode: {'JPEG on ' + detector.device if chosen.images == 'gpu' else 'cpu'} ({chosen.reason})"
 

@@ -541,8 +541,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         if workers is not None and not quiet:
             print_err(options.shared_cores(detector))
-        if images.count != 1 and not quiet and not images.has_videos and detector.device != "cpu":
-            print_err(options.decoders(detector))
+        if images.count != 1 and not quiet and detector.device != "cpu":
+            print_err(options.decoders(detector, videos=images.has_videos))
         ledger = None if resumption is None else resumption.begun()
         makers = {
             target.name: partial(opened, target, images, files, ledger, overwrite=overwrite) for target in targets

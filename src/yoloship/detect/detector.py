@@ -187,6 +187,11 @@ class Detector(Closing, Generic[ResultT]):
         return self._pipeline.decoding
 
     @property
+    def video_decoding(self) -> str:
+        """Who decodes videos, and why: ``NVDEC on cuda:0 (PyAV 19.0.2)``, before it was tried, or ``cpu (…)``."""
+        return self._pipeline.video_decoding
+
+    @property
     def options(self) -> DetectOptions:
         """Which detections are kept, unless a call gives other options."""
         return self._options

@@ -306,6 +306,11 @@ class Pipeline(Closing):
         """Let a source decode its videos on the device, if this pipeline can use what comes of that."""
 
     @property
+    def video_decoding(self) -> str:
+        """Who decodes videos, and why."""
+        return "cpu (the CPU prepares the images)"
+
+    @property
     def decoding(self) -> Decoding:
         """Who decodes image files."""
         return Decoding("cpu", "the CPU prepares the images")

@@ -197,6 +197,11 @@ class CudaPipeline(Pipeline):
         return self._jpegs.chosen
 
     @property
+    def video_decoding(self) -> str:
+        """Who decodes videos, and why. A video that the GPU does not decode after all is named when it comes."""
+        return self._videos.chosen
+
+    @property
     def files_waiting(self) -> int:
         """Files that wait for the GPU's decoder."""
         return self._jpegs.waiting

@@ -174,6 +174,11 @@ class SeveralGpus(Pipeline):
         return gpu.pipeline.opened(image, channels, reserve)
 
     @property
+    def video_decoding(self) -> str:
+        """Who decodes videos on each GPU, and why."""
+        return "; ".join(dict.fromkeys(gpu.pipeline.video_decoding for gpu in self._gpus))
+
+    @property
     def decoding(self) -> Decoding:
         """Who decodes image files; the reason names the GPUs that do not, if others do."""
         found = {gpu.name: gpu.pipeline.decoding for gpu in self._gpus}

@@ -8,9 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.nvdec import Nvdec
+from yoloship.cuda.nvdec import Nvdec, support_problem
 from yoloship.cuda.nvdec_video import SIDE_BY_SIDE, NvdecVideos
-from yoloship.errors import CudaError, SessionError
+from yoloship.errors import CudaError, DependencyError, SessionError
 from yoloship.sources.pyav_video import PyavVideo, load_av
 from yoloship.sources.reader import has_pyav
 
@@ -55,6 +55,20 @@ class VideoDecoding(Closing):
         self._nvdec: Nvdec | None = None
         self._closed = False
         self.side_by_side = SIDE_BY_SIDE
+
+    @property
+    def chosen(self) -> str:
+        """Who decodes, and why, as far as it is known before the first video."""
+        if self._choice == "cpu":
+            return "cpu (chosen)"
+        try:
+            av = load_av("PyAV")
+        except DependencyError:
+            return "cpu (PyAV: is not installed)"
+        problem = support_problem(av)
+        if problem is not None:
+            return f"cpu ({problem.subject}: {problem.problem})"
+        return f"NVDEC on {self._device} (PyAV {av.__version__})"
 
     def lend(self, source: Source) -> bool:
         """Let a source decode its videos here from now on, if that was chosen and PyAV is installed.
