@@ -4,8 +4,8 @@
 // memory, 16 bytes a load with neighbouring threads reading neighbouring bytes, which is as fast as the bus, and computes
 // the band from there. So neither a copy of the frame in device memory nor a second kernel is waited for.
 //
-// The host may still be writing the frame when this starts: `progress` says how many rows are there, and each block waits
-// for its own. No block waits for another. A host that does not come is given up after a while: the canvas is then not
+// The frame may still be on its way when this starts: `progress` counts its rows that are there, from `reserved` on, and each
+// block waits for its own. No block waits for another. A host that does not come is given up after a while: the canvas is then not
 // what it should be, and `late` says so.
 
 #include "letterbox.cuh"
@@ -39,7 +39,7 @@ __device__ __forceinline__ uint4 fresh(const uint4* at)
 __device__ __forceinline__ bool wait_for(const volatile u32* progress, u32 rows, u32 patience_us)
 {
     const u64 began = nanoseconds();
-    while (*progress < rows) {
+    while ((int)(*progress - rows) < 0) {
         if (nanoseconds() - began > (u64)patience_us * 1000) return false;
     }
     __threadfence_system();
@@ -104,7 +104,7 @@ __device__ __forceinline__ void letterbox_host(
             row.lower = span.at + (row.tap.second - span.first) * frame.pitch;
         }
         span_count = count;
-        if (waits && count > 0 && !wait_for(progress, (u32)spans[count - 1].last + 1u, (u32)patience_us)) *late = 1u;
+        if (waits && count > 0 && !wait_for(progress, (u32)(frame.reserved + spans[count - 1].last + 1), (u32)patience_us)) *late = 1u;
     }
     __syncthreads();
 

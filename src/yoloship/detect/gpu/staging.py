@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, fill_words
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
 from yoloship.cuda.letterbox_host import Following, band_rows
+from yoloship.cuda.stream import Stream, StreamCalls
 from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
 from yoloship.detect.gpu.steps import Steps
 from yoloship.detect.pipeline import PlacedImage
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.stream import Event, StreamCalls
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Event
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -50,7 +52,10 @@ _ON_THE_HOST: Final = _STAGED | {"mapped"}
 _PATIENCE_US: Final = 5000
 """How long the letterbox follows a host that copies: many times what a frame takes."""
 _NOWHERE: Final = 1
-_EVERYTHING: Final = 2**32 - 1
+_EVERYTHING: Final = 2**31 - 1
+_EPOCH: Final = 1 << 16
+"""More than an image has rows: what frames that are chased count from differs by this."""
+_MARKS: Final = 16
 _SIGNALS_APART: Final = 64
 """Words of 4 bytes between signals, so that they share no line of a cache."""
 _SMALLEST: Final = 1 << 22
@@ -154,8 +159,12 @@ class Staging:
         self._signals[:] = 0
         first = self._signal_memory.pointer
         self._following = Following(first, first + 4 * _SIGNALS_APART, _PATIENCE_US)
+        self._counts_from = np.zeros(1, np.int32)
+        self._chase: _Chase | None = None
         try:
             self._grow(_SMALLEST)
+            if self._steps.chase and not self._is_shared:
+                self._chase = _Chase(calls.stream.device, self._steps.chase, self._following.late)
         except BaseException:
             self._signal_memory.close()
             raise
@@ -218,6 +227,8 @@ class Staging:
         if self.front.following is None or not self._signals[1]:
             return False
         self._signals[:] = (_EVERYTHING, 0)
+        if self._chase is not None:
+            self._chase.stream.sync()
         return True
 
     def release(self) -> None:
@@ -236,6 +247,8 @@ class Staging:
 
     def close(self) -> None:
         """Give the memory back. Closing twice is not an error."""
+        if self._chase is not None:
+            self._chase.close()
         self._drop()
         self._signal_memory.close()
 
@@ -329,6 +342,8 @@ class Staging:
         if self.front.band:
             if frame.mode in BY_THE_HOST:
                 self._begin(frame)
+            elif self._chase is not None and self.front.following is self._chase.following:
+                self._chase.send(frame, self._sent[1][0].pixels, self._counts_from)
             else:
                 self._address[0] = frame.mapped
             return
@@ -352,10 +367,19 @@ class Staging:
     def _send_direct(self, frame: Frame, band: int) -> None:
         """Make everything ready for a lone frame that is letterboxed while it is fetched."""
         is_filled = frame.mode in BY_THE_HOST
+        chase = self._chase if frame.mode == "pinned" else None
         pointer = self._host + self._first_frame if is_filled else frame.mapped
+        if chase is not None:
+            pointer = self._device + self._first_frame
         place = self._packed(0, frame, pointer, 3 * staged_hw(frame)[1])
         self._send_tables([place], 1)
         self._address = self._bytes[self._first_frame - 2 * FRAME_DTYPE.itemsize :][:8].view(np.uint64)
+        table = self._bytes[self._first_frame - 2 * FRAME_DTYPE.itemsize :][: FRAME_DTYPE.itemsize].view(FRAME_DTYPE)
+        self._counts_from = table["reserved"]
+        if chase is not None:
+            self.front = Front(False, band, chase.following)
+            chase.send(frame, place.pixels, self._counts_from)
+            return
         self.front = Front(False, band, self._following if is_filled and self._steps.pieces else None)
         if is_filled:
             self._begin(frame)
@@ -413,6 +437,42 @@ class Staging:
     def _target(self, offset: int, height: int, width: int) -> npt.NDArray[np.uint8]:
         """Where a frame lies on pinned memory."""
         return self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
+
+
+class _Chase:
+    """A frame that goes up in pieces on a stream of its own, each followed by a mark that the letterbox waits for."""
+
+    def __init__(self, device: Device, pieces: int, late: int) -> None:
+        self._pieces = min(pieces, _MARKS)
+        self._epoch = 0
+        self.stream = Stream(device)
+        self._calls = StreamCalls(self.stream)
+        self._progress = DeviceBuffer(device, 256)
+        self._memory = PinnedBuffer(device, 4 * _MARKS)
+        self._marks = self._memory.array(np.uint32, (_MARKS,))
+        fill_words(self.stream, self._progress.pointer, 0, 64)
+        self.stream.sync()
+        self.following = Following(self._progress.pointer, late, _PATIENCE_US)
+
+    def send(self, frame: Frame, pixels: DevicePixels, counts_from: npt.NDArray[np.int32]) -> None:
+        """Queue a frame's way up, the last piece being the smallest, because the letterbox of it is waited for."""
+        self._epoch = (self._epoch + _EPOCH) % 2**31
+        counts_from[0] = self._epoch
+        height, pitch = pixels.stored_hw[0], pixels.pitch_bytes
+        first, upload, marks = 0, self._calls.upload, self._memory.pointer
+        for piece in range(self._pieces):
+            last = height - (height >> 2 * (piece + 1)) if piece + 1 < self._pieces else height
+            self._marks[piece] = self._epoch + last
+            if last > first:
+                upload(pixels.pointer + first * pitch, frame.address + first * pitch, (last - first) * pitch)
+            upload(self._progress.pointer, marks + 4 * piece, 4)
+            first = last
+
+    def close(self) -> None:
+        self.stream.sync()
+        self._marks = np.zeros(1, np.uint32)
+        for owned in (self._progress, self._memory, self.stream):
+            owned.close()
 
 
 def _staged_bytes(frame: Frame) -> int:

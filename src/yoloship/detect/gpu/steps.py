@@ -23,6 +23,7 @@ class Steps:
         start: When suppression begins, against decoding.
         band: Rows of the canvas for a block of that kernel.
         abreast: How many batches compute at once, in the order of their launches; 0: all.
+        chase: In how many pieces a lone pinned frame goes up while the kernel follows; 0: not.
         ordered: Whether the uploads of one batch follow those of the last one.
     """
 
@@ -33,6 +34,7 @@ class Steps:
     band: int = 8
     abreast: int = 0
     ordered: bool = False
+    chase: int = 0
 
     @classmethod
     def chosen(cls) -> Steps:
@@ -42,4 +44,5 @@ class Steps:
         return cls(
             "direct" in named, "ahead" in named, int(named.get("pieces", 0)), start,
             int(named.get("band", 8)), int(named.get("abreast", 0)), "ordered" in named,
+            int(named.get("chase", 0)),
         )  # fmt: skip
