@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.device_image import DeviceImage, HostReader
@@ -49,6 +49,8 @@ _FULL_RANGE: Final = 2
 _LEGACY_STREAM: Final = 1
 """CU_STREAM_LEGACY, cuda.h"""
 _SPARE_EVENTS: Final = 256
+Delay: TypeAlias = Literal["any", "least"]
+"""How long a frame may stay in a decoder: until its order is certain, or not longer than the stream demands (live)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +119,22 @@ class Nvdec(Closing):
             self._reader.close()
             raise
 
-    def decoder(self, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS) -> NvdecDecoder:
+    def decoder(
+        self, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS, delay: Delay = "any"
+    ) -> NvdecDecoder:
         """Open a decoder for one video or stream.
 
         Args:
             codec: FFmpeg's name of the codec, such as ``h264``.
             extradata: What a container keeps of the codec's parameters; None if there is nothing.
             limits: The largest frame to take.
+            delay: How long a frame may stay in the decoder.
 
         Raises:
             DependencyError: PyAV is missing, too old, or without NVDEC.
             InputError: NVDEC does not have the codec, or no decoder can be opened.
         """
-        return NvdecDecoder(self, codec, extradata, limits=limits)
+        return NvdecDecoder(self, codec, extradata, limits=limits, delay=delay)
 
     def image(self, frame: Any, form: FrameForm) -> DeviceImage:
         """Take a decoded frame, without a copy. Its memory is given back to FFmpeg when the image is closed.
@@ -198,6 +203,7 @@ class NvdecDecoder(Closing):
         codec: FFmpeg's name of the codec.
         extradata: What a container keeps of the codec's parameters; None if there is nothing.
         limits: The largest frame to take.
+        delay: How long a frame may stay in the decoder.
 
     Raises:
         DependencyError: PyAV is missing, too old, or without NVDEC.
@@ -205,7 +211,13 @@ class NvdecDecoder(Closing):
     """
 
     def __init__(
-        self, nvdec: Nvdec, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS
+        self,
+        nvdec: Nvdec,
+        codec: str,
+        extradata: bytes | None,
+        *,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        delay: Delay = "any",
     ) -> None:
         self._av: Any = load_av("decoding on the GPU")
         self._limits = limits
@@ -215,7 +227,8 @@ class NvdecDecoder(Closing):
                 self._context: Any = self._open(codec, nvdec.device.ordinal)
             if extradata:
                 self._context.extradata = extradata
-            self._context.options = {"max_pixels": str(limits.max_pixels)}
+            least = {"flags": "+low_delay"} if delay == "least" else {}
+            self._context.options = {"max_pixels": str(limits.max_pixels), **least}
             self._context.thread_count = 1  # more only make frames late
         except BaseException:
             self._context = None

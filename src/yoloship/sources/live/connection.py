@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.closing import Closing
-from yoloship.sources.live.decoder import Order
-from yoloship.sources.live.messages import MAX_LINE, Arrived, BrokenDecoderError, from_line
+from yoloship.sources.live.decoder import FRAMES, PACKETS, Order
+from yoloship.sources.live.messages import MAX_LINE, Arrived, BrokenDecoderError, Coded, Packet, from_line
 from yoloship.sources.live.ring import Ring, make_memory
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _PROGRAM: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from yoloship.sources.live.decoder import main; main()"
 )
 """Isolated, with the parent's own path: a module in the current folder is not loaded instead of a library."""
+_PIPE_BYTES: Final = 1 << 20
 
 
 class Connection(Closing):
@@ -39,12 +41,13 @@ class Connection(Closing):
         target: What it reads.
         options: How.
         slots: Slots of the ring.
+        packets: Whether the decoder asks, with `Coded`, if it shall send packets instead of frames.
 
     Raises:
         OSError: it cannot be started.
     """
 
-    def __init__(self, target: Target, options: SourceOptions, slots: int) -> None:
+    def __init__(self, target: Target, options: SourceOptions, slots: int, *, packets: bool = False) -> None:
         memory = make_memory(slots)
         try:
             self._ring = Ring(memory, slots)
@@ -64,7 +67,7 @@ class Connection(Closing):
         timeout_s = options.live_timeout_s
         address = {} if target.camera is not None else dict(target.options(timeout_s))
         order = Order(
-            target.camera, target.address, address, options.live, options.frame_step, timeout_s, slots, memory
+            target.camera, target.address, address, options.live, options.frame_step, timeout_s, slots, memory, packets
         )
         self._send(json.dumps(asdict(order)).encode() + b"\n")  # not as an argument, which everybody can see
 
@@ -88,7 +91,18 @@ class Connection(Closing):
                     if message.slot in self._held:
                         raise BrokenDecoderError("filled a slot that is not its own", subject="the decoder")
                     self._held.add(message.slot)
+            elif isinstance(message, Coded | Packet):
+                data = self._process.stdout.read(message.size)
+                if len(data) < message.size:
+                    return
+                message = replace(message, data=data)
             yield message
+
+    def answer(self, *, packets: bool) -> None:
+        """Tell a decoder that has sent `Coded` whether it shall send packets, or frames."""
+        if packets:
+            self._widen()
+        self._send(bytes([PACKETS if packets else FRAMES]))
 
     def newly_dropped(self, total: int) -> int:
         """How many frames the decoder dropped since it was last asked about, from its total."""
@@ -133,6 +147,14 @@ class Connection(Closing):
         with self._lock:
             self._process.stdin.close()
         self._process.stdout.close()
+
+    def _widen(self) -> None:
+        """Let more packets wait in the pipe, while this process is busy; where the system does not, fewer wait."""
+        import fcntl
+
+        assert self._process.stdout is not None
+        with suppress(AttributeError, OSError):
+            fcntl.fcntl(self._process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def _send(self, data: bytes) -> None:
         assert self._process.stdin is not None

@@ -1,5 +1,7 @@
 """The decoder process of one live stream: reads frames into shared memory until the stream or its parent ends.
 
+If its parent can decode with a device, it only takes the stream apart, and sends packets.
+
 It may die or hang, because `yoloship.sources.live.feed` watches it from outside. It gets an order on stdin, and then
 the number of each slot that is free again, as one byte. It writes messages to stdout. When stdin ends, its parent is
 gone, and it ends too.
@@ -16,6 +18,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from yoloship.sources.live.messages import Alive, Arrived, Damaged, Opened, Stopped, Waiting, to_line
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.sources.live.messages import Message
+    from yoloship.sources.live.messages import Coded, Message
     from yoloship.sources.pixels import Converter
     from yoloship.sources.settings import LivePolicy
 
@@ -40,6 +43,9 @@ DECODERS: Final = (
     "h264,hevc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mjpeg,mpeg4,mpeg2video,mpeg1video,h263,flv,msmpeg4v3,png,rawvideo"
 )
 """Decoders that FFmpeg may use. It has hundreds more, for formats that no camera sends."""
+PACKETS: Final = 254
+FRAMES: Final = 255
+"""The parent's answers to `Coded`, which are not the numbers of slots."""
 _WAIT_SAID_S: Final = 2.0
 _ALIVE_S: Final = 0.5
 _CUT_SHARE: Final = 0.9
@@ -60,6 +66,7 @@ class Order:
         timeout_s: After this much silence, the connection is lost.
         slots: Slots of the ring.
         memory: The file descriptor of the ring.
+        packets: Whether to ask, with `Coded`, if packets shall be sent instead of frames.
     """
 
     camera: int | None
@@ -70,14 +77,16 @@ class Order:
     timeout_s: float
     slots: int
     memory: int
+    packets: bool = False
 
 
 class Slots:
-    """The free slots of the ring."""
+    """The free slots of the ring, and the parent's answer."""
 
     def __init__(self, count: int) -> None:
         self._free = deque(range(count))
         self._changed = threading.Condition()
+        self._answer: int | None = None
 
     def give_back(self, slot: int) -> None:
         """A slot is free again."""
@@ -90,6 +99,19 @@ class Slots:
         with self._changed:
             self._changed.wait_for(lambda: self._free, wait_s)
             return self._free.popleft() if self._free else None
+
+    def answered(self, answer: int) -> None:
+        """The parent has answered."""
+        with self._changed:
+            self._answer = answer
+            self._changed.notify()
+
+    def wait_for_answer(self) -> int:
+        """`PACKETS` or `FRAMES`. A parent that does not answer ends this process."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._answer is not None)
+            assert self._answer is not None
+            return self._answer
 
 
 class Delivery:
@@ -129,6 +151,16 @@ class Delivery:
             return
         fill(self._ring.image(slot, image_hw))
         self.send(Arrived(slot, index, *image_hw, pts, self._dropped))
+
+    @property
+    def asks_for_packets(self) -> bool:
+        """Whether the parent may want packets instead of frames."""
+        return self._order.packets
+
+    def may_send_packets(self, coded: Coded) -> bool:
+        """Ask the parent whether it decodes the packets of this stream."""
+        self.send(coded)
+        return self._slots.wait_for_answer() == PACKETS
 
     def damaged(self) -> None:
         """The next frame cannot be decoded. Before the first good one, that only means that no key frame came yet."""
@@ -187,8 +219,15 @@ def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
     has_clock = not container.format.flags & Flags.no_timestamps.value and stream.time_base is not None
     rate = stream.average_rate
     delivery.send(Opened(str(rate) if rate else None, str(stream.time_base) if has_clock else None))
-    reached_s = 0.0
     packets: Iterator[Any] = container.demux(stream)
+    if delivery.asks_for_packets:
+        from yoloship.sources.live.sending import first_look, send_all
+
+        held, coded = first_look(container, stream, packets, converter)
+        packets = chain(held, packets)
+        if delivery.may_send_packets(coded):
+            return _at_end(container, send_all(packets, coded, delivery.send, has_clock=has_clock))
+    reached_s = 0.0
     while (packet := next(packets, None)) is not None:
         try:
             frames = packet.decode()
@@ -322,8 +361,10 @@ def main() -> None:
     threading.Thread(target=_listen, args=(slots,), daemon=True).start()
 
     def send(message: Message) -> None:
+        data = memoryview(to_line(message))
         try:
-            os.write(output, to_line(message))
+            while data:
+                data = data[os.write(output, data) :]
         except OSError:  # the parent is gone
             os._exit(0)
 
@@ -348,7 +389,10 @@ def _listen(slots: Slots) -> None:
     """Take the slots that come back. Ends the process when the parent is gone, also if the decoder hangs."""
     while numbers := os.read(0, 64):
         for number in numbers:
-            slots.give_back(number)
+            if number in {PACKETS, FRAMES}:
+                slots.answered(number)
+            else:
+                slots.give_back(number)
     os._exit(0)
 
 

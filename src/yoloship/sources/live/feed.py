@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
@@ -13,18 +14,31 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.closing import wait_for
 from yoloship.errors import InputError, visible
 from yoloship.sources.live.connection import Connection
-from yoloship.sources.live.messages import Alive, Arrived, BrokenDecoderError, Damaged, Opened, Stopped, Waiting
+from yoloship.sources.live.messages import (
+    Alive,
+    Arrived,
+    BrokenDecoderError,
+    Coded,
+    Damaged,
+    Opened,
+    Packet,
+    Stopped,
+    Waiting,
+)
+from yoloship.sources.live.packets import NotDecodedError, Shown, TooLargeError, Unpacker
 from yoloship.sources.live.states import CHANGES, Counts, State
 from yoloship.sources.live.stream_clock import StreamClock
 from yoloship.sources.source import Frame, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from yoloship.errors import YoloshipError
     from yoloship.sources.live.messages import Message
+    from yoloship.sources.live.packets import PacketDecoding
     from yoloship.sources.live.target import Target
     from yoloship.sources.settings import SourceOptions
+    from yoloship.sources.source import ImageOnDevice
 
 HEALTHY_S: Final = 10.0
 """A connection that gave frames for this long was a good one: the next failure counts as the first again."""
@@ -37,6 +51,9 @@ _QUEUED: Final = 8
 _SLOTS: Final = {"newest": 4, "every": _QUEUED}
 _MAX_ERRORS: Final = 64
 _DAMAGE_SAID_S: Final = 10.0
+_WAIT_SAID_S: Final = 2.0
+_ROOM_S: Final = 0.5
+_WAITS: Final = "frames come faster than they are processed, so it has to wait; --live newest drops frames instead"
 
 
 def delay_before(failures: int) -> float:
@@ -52,31 +69,47 @@ def delay_before(failures: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class InSlot:
+    """An image in a slot of a decoder process.
+
+    Attributes:
+        connection: Whose slot it is.
+        slot: The slot.
+        image_hw: Height and width of the image.
+    """
+
+    connection: Connection
+    slot: int
+    image_hw: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """A frame that waits to be taken.
 
     Attributes:
         frame: The frame, without its image.
-        connection: Has the image in its slot; None if the frame has an error.
-        slot: The slot.
-        image_hw: Height and width of the image.
+        image: Where its image is; None if the frame has an error.
     """
 
     frame: Frame
-    connection: Connection | None = None
-    slot: int = 0
-    image_hw: tuple[int, int] = (0, 0)
+    image: InSlot | ImageOnDevice | None = None
 
     def take(self) -> Frame:
-        """The frame with a copy of its image, whose slot is free afterwards."""
-        if self.connection is None:
+        """The frame with its image: a copy of a slot, which is free afterwards, or what is on a device."""
+        image = self.image
+        if image is None:
             return self.frame
-        return replace(self.frame, image=self.connection.take(self.slot, self.image_hw))
+        if isinstance(image, InSlot):
+            return replace(self.frame, image=image.connection.take(image.slot, image.image_hw))
+        return replace(self.frame, image=image)
 
     def drop(self) -> None:
-        """Free the slot."""
-        if self.connection is not None:
-            self.connection.give_back(self.slot)
+        """Free the slot, or the memory of the device."""
+        if isinstance(self.image, InSlot):
+            self.image.connection.give_back(self.image.slot)
+        elif self.image is not None:
+            self.image.close()
 
 
 class Feed:
@@ -87,6 +120,9 @@ class Feed:
         options: How.
         changed: Guards everything that a feed shares with the run; notified when a frame is there or the state changes.
         arrived: Called with the feed, under `changed`, for each frame that waits anew.
+
+    Attributes:
+        decoding: Decodes the stream in this process, on a device; None leaves that to its decoder process.
     """
 
     def __init__(
@@ -106,8 +142,10 @@ class Feed:
         self._thread = threading.Thread(target=self._run, name=f"yoloship-live-{target.name}", daemon=True)
         self._next_index = self._base_index = 0
         self._sign_s = self._first_frame_s = self._damage_said_s = 0.0
-        self._has_started = False
+        self._has_started = self._lacks_room = False
         self._damage_unsaid = 0
+        self._waited_s, self._fallback_said = 0.0, ""
+        self.decoding: PacketDecoding | None = None
 
     def start(self) -> None:
         """Begin to connect."""
@@ -118,7 +156,9 @@ class Feed:
         with self._changed:
             held = self._waiting.popleft()
             self._sign_s = time.monotonic()  # a stream that had to wait for room was not silent
-            self.counts.frames += held.connection is not None
+            self.counts.frames += held.image is not None
+            if self._lacks_room:
+                self._changed.notify_all()
         return held
 
     def check(self, now_s: float) -> None:
@@ -130,7 +170,8 @@ class Feed:
         with self._changed:
             connection = self._connection
             limit_s = self._options.live_timeout_s if self._has_started else START_S
-            is_silent = connection is not None and not connection.is_full and now_s - self._sign_s > limit_s
+            is_full = self._lacks_room or (connection is not None and connection.is_full)
+            is_silent = connection is not None and not is_full and now_s - self._sign_s > limit_s
             if not is_silent or State.STALLED not in CHANGES[self.state]:
                 return
             self._change(State.STALLED, f"no frame for {limit_s:g} s; its decoder is started again")
@@ -142,6 +183,7 @@ class Feed:
         self._closing.set()
         with self._changed:
             connection = self._connection
+            self._changed.notify_all()
         if connection is not None:
             connection.kill()
 
@@ -151,7 +193,8 @@ class Feed:
         if self._thread.ident is not None:
             wait_for(self._thread)
         with self._changed:
-            self._waiting.clear()
+            while self._waiting:
+                self._waiting.pop().drop()
             if not self.state.is_over:
                 self._change(State.ENDED)
 
@@ -169,7 +212,12 @@ class Feed:
         failures = 0
         while not self._closing.is_set():
             self._change(State.CONNECTING)
-            stopped = self._one_connection()
+            try:
+                stopped = self._one_connection()
+            except NotDecodedError as error:
+                self.decoding = None
+                self._change(State.RECONNECTING, f"decoded by the CPU from now on: {self.target.hide(error.problem)}")
+                continue
             if self._closing.is_set():
                 break
             problem = self.target.hide(stopped.problem)
@@ -189,27 +237,39 @@ class Feed:
             self._closing.wait(delay_s)
 
     def _one_connection(self) -> Stopped:
-        """Run a decoder until it is gone, and return why it is."""
+        """Run a decoder until it is gone, and return why it is.
+
+        Raises:
+            NotDecodedError: the device does not decode the stream any further, but the CPU may.
+        """
         options = self._options
         self._sign_s, self._has_started, self._first_frame_s = time.monotonic(), False, 0.0
         self._clock.restart()
-        self._base_index = self._next_index
+        self._base_index, self._waited_s = self._next_index, 0.0
+        uses_device = self.decoding is not None and self.target.camera is None
         try:
-            connection = Connection(self.target, options, _SLOTS[options.live])
+            connection = Connection(self.target, options, _SLOTS[options.live], packets=uses_device)
         except OSError as error:
             return Stopped("lost", f"its decoder cannot be started: {error.strerror or error}")
-        with connection:
+        unpacker = None if self.decoding is None else Unpacker(self.decoding, options.frame_step, self._closing.wait)
+        with connection, unpacker or nullcontext():
             with self._changed:
                 self._connection = connection
             try:
                 if self._closing.is_set():
                     return Stopped("lost", "closed")
-                for message in connection:
+                for message in self._unpacked(connection, unpacker if uses_device else None):
                     if isinstance(message, Stopped):
                         return message
                     self._heed(message, connection)
             except BrokenDecoderError as error:
                 return Stopped("lost", str(error))
+            except TooLargeError as error:
+                return Stopped("wrong", f"{error.problem}: {error.got}", error.hint or "")
+            except NotDecodedError as error:
+                if self.decoding is None or self.decoding.has_fallback or self._closing.is_set():
+                    raise
+                return Stopped("wrong", f"cannot be decoded by the GPU: {error.problem}", "use --decode auto")
             finally:
                 with self._changed:
                     self._connection = None
@@ -217,16 +277,54 @@ class Feed:
             return Stopped("lost", "stalled")
         return Stopped("lost", f"its decoder died ({connection.how_it_ended()})")
 
-    def _heed(self, message: Message, connection: Connection) -> None:
+    def _unpacked(self, connection: Connection, unpacker: Unpacker | None) -> Iterator[Message | Shown]:
+        """The messages of a decoder process; if it sends packets, what becomes of them here."""
+        is_agreed = False
+        for message in connection:
+            if isinstance(message, Coded) and unpacker is not None and not is_agreed:
+                is_agreed = True
+                connection.answer(packets=self._agrees(message, unpacker))
+            elif unpacker is not None and unpacker.is_open and isinstance(message, Coded | Packet | Damaged):
+                yield from unpacker.frames(message)
+            elif isinstance(message, Coded | Packet) or (
+                isinstance(message, Arrived) and unpacker is not None and unpacker.is_open
+            ):
+                raise BrokenDecoderError("sends what it was not asked for", subject="the decoder")
+            else:
+                if isinstance(message, Stopped) and unpacker is not None:
+                    yield from unpacker.frames(None)
+                yield message
+
+    def _agrees(self, coded: Coded, unpacker: Unpacker) -> bool:
+        """Whether the device decodes a stream. If not, the CPU does.
+
+        Raises:
+            NotDecodedError: the CPU must not.
+        """
+        assert self.decoding is not None
+        try:
+            unpacker.open(coded)
+        except NotDecodedError as error:
+            if not self.decoding.has_fallback:
+                raise
+            if error.problem != self._fallback_said:
+                self._fallback_said = error.problem
+                self.tell(f"decoded by the CPU: {error.problem}")
+            return False
+        return True
+
+    def _heed(self, message: Message | Shown, connection: Connection) -> None:
         now_s = time.monotonic()
         if isinstance(message, Waiting):
-            self.tell(
-                "frames come faster than they are processed, so it has to wait; --live newest drops frames instead"
-            )
+            self.tell(_WAITS)
         elif isinstance(message, Damaged):
             self._heed_damage(self._base_index + message.index, now_s)
         elif isinstance(message, Arrived):
-            self._heed_frame(message, connection, now_s)
+            image = InSlot(connection, message.slot, (message.height, message.width))
+            self._heed_frame(message, image, image.image_hw, now_s, connection.newly_dropped(message.dropped))
+        elif isinstance(message, Shown):
+            self._wait_for_room()
+            self._heed_frame(message, message.image, message.image_hw, now_s)
         else:
             with self._changed:
                 self._sign_s, self._has_started = now_s, True
@@ -241,7 +339,14 @@ class Feed:
                     status=lambda: self.state.value,
                 )
 
-    def _heed_frame(self, message: Arrived, connection: Connection, now_s: float) -> None:
+    def _heed_frame(
+        self,
+        message: Arrived | Shown,
+        image: InSlot | ImageOnDevice,
+        image_hw: tuple[int, int],
+        now_s: float,
+        dropped: int = 0,
+    ) -> None:
         with self._changed:
             is_first = self.state is State.CONNECTING  # the watchdog may have given it up already
             if is_first:
@@ -249,15 +354,30 @@ class Feed:
                 self._first_frame_s = now_s
                 self.counts.reconnects += self._next_index > 0
         if is_first:
-            self.tell(f"running, {message.width}×{message.height}")
+            self.tell(f"running, {image_hw[1]}×{image_hw[0]}")
         stream, index = self._stream, self._base_index + message.index
         source_s = float(message.pts * stream.time_base) if message.pts is not None and stream.time_base else None
         time_s = self._clock.time_of(source_s, now_s)
         frame = Frame(index, f"{stream.name}#{index}", None, time_s, stream, message.pts if stream.time_base else None)
         with self._changed:
             self._sign_s, self._next_index = now_s, index + 1
-            self.counts.dropped += connection.newly_dropped(message.dropped)
-            self._queue(Held(frame, connection, message.slot, (message.height, message.width)))
+            self.counts.dropped += dropped
+            self._queue(Held(frame, image))
+
+    def _wait_for_room(self) -> None:
+        """With ``every``, wait until few frames wait. Meanwhile nothing reads the stream, so that it has to wait too."""
+        if self._options.live != "every":
+            return
+        while not self._closing.is_set():
+            began = time.monotonic()
+            with self._changed:
+                self._lacks_room = len(self._waiting) >= _QUEUED
+                if not self._lacks_room:
+                    return
+                self._changed.wait(_ROOM_S)
+            before, self._waited_s = self._waited_s, self._waited_s + time.monotonic() - began
+            if before < _WAIT_SAID_S <= self._waited_s:
+                self.tell(_WAITS)
 
     def _heed_damage(self, index: int, now_s: float) -> None:
         with self._changed:
@@ -275,7 +395,7 @@ class Feed:
     def _queue(self, held: Held) -> None:
         """Let a frame wait. With ``newest``, it takes the place of the one that waits, also in the order of streams."""
         is_new = True
-        if self._options.live == "newest" and self._waiting and self._waiting[-1].connection is not None:
+        if self._options.live == "newest" and self._waiting and self._waiting[-1].image is not None:
             self._waiting.pop().drop()
             self.counts.dropped += 1
             is_new = False

@@ -1,6 +1,7 @@
 """What a decoder process tells this one, a line of JSON each, and what of it is believed.
 
-A decoder reads what strangers send, so its lines are checked like any other input.
+A decoder reads what strangers send, so its lines are checked like any other input. Behind the line of a `Coded` or a
+`Packet` are the bytes that it announces.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from yoloship.sources.live.ring import SLOT_BYTES
 MAX_LINE: Final = 4000
 """Bytes of a line with its end; fewer than a pipe takes whole, so lines of different threads do not mix."""
 MAX_TEXT: Final = 400
+MAX_PACKET_BYTES: Final = 1 << 24
+"""Of one compressed frame: a key frame of 8K at the highest rates that cameras use has a few megabytes."""
+MAX_EXTRADATA_BYTES: Final = 1 << 16
+"""Of a codec's parameters, which are a few hundred bytes."""
 
 Loss: TypeAlias = Literal["lost", "wrong", "ended", "cut"]
 """Why a decoder stops: the connection was lost (try again); what was asked for cannot work (wrong address, missing
@@ -76,8 +81,54 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Coded:
+    """The stream can be sent as packets, which the receiver decodes. Comes again if the parameters change.
+
+    After the first one, the decoder waits for `yoloship.sources.live.decoder.PACKETS` or `FRAMES`.
+
+    Attributes:
+        codec: FFmpeg's name of the codec.
+        pixels: FFmpeg's name of how the CPU's decoder would lay the pixels out; None if that is not known yet.
+        orientation: How frames become upright, 1 to 8, as Exif numbers it.
+        size: Bytes of `data`.
+        data: The codec's parameters as the container has them (FFmpeg's ``extradata``). They follow the line.
+    """
+
+    codec: str
+    pixels: str | None
+    orientation: int
+    size: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A compressed frame.
+
+    Attributes:
+        pts: When it is shown, in `Opened.time_base`; None if it has no time.
+        dts: When it is decoded, in the same unit.
+        is_key: Whether a decoder can begin with it.
+        is_corrupt: Whether the connection or the container says that a part is missing.
+        size: Bytes of `data`, from 1.
+        data: The frame. It follows the line.
+    """
+
+    pts: int | None
+    dts: int | None
+    is_key: bool
+    is_corrupt: bool
+    size: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Damaged:
-    """A frame could not be decoded, or only with invented parts."""
+    """A frame could not be decoded, or only with invented parts.
+
+    Attributes:
+        index: As in `Arrived`. Among packets it means nothing, because only the receiver counts frames.
+    """
 
     index: int
 
@@ -104,18 +155,21 @@ class Stopped:
     hint: str = ""
 
 
-Message: TypeAlias = Alive | Opened | Arrived | Damaged | Waiting | Stopped
-_KINDS: Final = MappingProxyType({kind.__name__: kind for kind in (Alive, Opened, Arrived, Damaged, Waiting, Stopped)})
+Message: TypeAlias = Alive | Opened | Arrived | Coded | Packet | Damaged | Waiting | Stopped
+_KINDS: Final = MappingProxyType(
+    {kind.__name__: kind for kind in (Alive, Opened, Arrived, Coded, Packet, Damaged, Waiting, Stopped)}
+)
 
 
 def to_line(message: Message) -> bytes:
-    """A message as one line."""
+    """A message as one line, and the bytes that follow it."""
     fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in asdict(message).items()}
-    return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n"
+    data: bytes = fields.pop("data", b"")
+    return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n" + data
 
 
 def from_line(line: bytes, slots: int) -> Message:
-    """Read a line.
+    """Read a line. A `Coded` or a `Packet` is without its `data`, which follow.
 
     Args:
         line: With its end.
@@ -160,7 +214,40 @@ def _is_arrived(message: Any, slots: int) -> bool:
         and min(sizes) > 0
         and max(sizes) <= SLOT_BYTES
         and sizes[0] * sizes[1] * 3 <= SLOT_BYTES
-        and (message.pts is None or is_int(message.pts, 1 - (1 << 63), (1 << 63) - 1))
+        and _is_time(message.pts)
+    )
+
+
+def _is_time(value: object) -> bool:
+    return value is None or is_int(value, 1 - (1 << 63), (1 << 63) - 1)
+
+
+_NAME: Final = re.compile("[a-z0-9_]{1,40}")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(_NAME.fullmatch(value))
+
+
+def _is_coded(message: Any, slots: int) -> bool:
+    del slots
+    return (
+        _is_name(message.codec)
+        and (message.pixels is None or _is_name(message.pixels))
+        and is_int(message.orientation, 1, 8)
+        and is_int(message.size, 0, MAX_EXTRADATA_BYTES)
+        and message.data == b""
+    )
+
+
+def _is_packet(message: Any, slots: int) -> bool:
+    del slots
+    return (
+        _is_time(message.pts)
+        and _is_time(message.dts)
+        and type(message.is_key) is type(message.is_corrupt) is bool
+        and is_int(message.size, 1, MAX_PACKET_BYTES)
+        and message.data == b""
     )
 
 
@@ -180,6 +267,8 @@ _CHECKS: Final = MappingProxyType(
         Alive: lambda message, _: _is_count(message.dropped),
         Opened: _is_opened,
         Arrived: _is_arrived,
+        Coded: _is_coded,
+        Packet: _is_packet,
         Damaged: lambda message, _: _is_count(message.index),
         Waiting: lambda message, _: type(message.seconds) is float and 0 <= message.seconds < 1e9,
         Stopped: _is_stopped,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.sources.live.target import Target
+    from yoloship.sources.reader import VideoDecoding
 
 MAX_STREAMS: Final = 256
 _WATCH_S: Final = 0.2
@@ -78,6 +79,13 @@ class LiveStreams(Source):
                 yield held.take()
         finally:
             self.close()
+
+    def decode_with(self, decoding: VideoDecoding) -> None:
+        """Decode streams with a device, if nothing is connected yet. Cameras of this machine send no packets."""
+        with self._changed:
+            if not self._has_started:
+                for feed in self._feeds:
+                    feed.decoding = decoding.packets
 
     def is_ready(self) -> bool:
         """Whether a frame waits, or all streams have ended."""

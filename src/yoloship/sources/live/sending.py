@@ -1,0 +1,86 @@
+"""A stream as packets, in its decoder process: takes it apart for a parent that decodes with a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship.sources.live.messages import MAX_EXTRADATA_BYTES, MAX_PACKET_BYTES, Coded, Damaged, Packet
+from yoloship.sources.pixels import orientation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from yoloship.sources.live.messages import Message
+    from yoloship.sources.pixels import Converter
+
+_TURNING: Final = frozenset({"mov", "mp4", "matroska"})
+"""Containers that may say that a video is to be turned."""
+_MOST_HELD: Final = 32
+"""Packets before the first frame of such a file. If there are more, it counts as upright."""
+
+
+def first_look(container: Any, stream: Any, packets: Iterator[Any], converter: Converter) -> tuple[list[Any], Coded]:
+    """What a parent has to know before it can decode a stream.
+
+    PyAV does not tell the rotation that a container states, but its frames do. So the first frame of a container that
+    can state one is decoded here.
+
+    Args:
+        container: Of PyAV, open.
+        stream: Its video.
+        packets: Those of the stream.
+        converter: Reads the rotation of a frame.
+
+    Returns:
+        The packets that were looked at, and what to tell.
+    """
+    context = stream.codec_context
+    held: list[Any] = []
+    orientation = 1
+    if _TURNING.intersection(container.format.name.split(",")):
+        from av.error import FFmpegError
+
+        for packet in packets:
+            held.append(packet)
+            try:
+                shown = packet.decode()
+            except FFmpegError:
+                shown = []
+            if shown:
+                orientation = orientation_of(converter.matrix(shown[0]))
+            if shown or not packet.size or len(held) == _MOST_HELD:
+                break
+        if context.is_open:
+            context.flush_buffers()
+    extradata = context.extradata or b""
+    return held, Coded(context.codec.canonical_name, context.pix_fmt, orientation, len(extradata), extradata)
+
+
+def send_all(packets: Iterator[Any], coded: Coded, send: Callable[[Message], None], *, has_clock: bool) -> float:
+    """Send packets until the data end. One that is too large counts as damaged.
+
+    Args:
+        packets: Of PyAV.
+        coded: What was told about them.
+        send: Sends a message.
+        has_clock: Whether the times of the packets are those of the stream.
+
+    Returns:
+        The latest time of a packet, in seconds.
+    """
+    reached_s = 0.0
+    for packet in packets:
+        if not packet.size:  # the end
+            continue
+        if packet.has_sidedata("new_extradata"):
+            changed = bytes(packet.get_sidedata("new_extradata"))
+            if len(changed) <= MAX_EXTRADATA_BYTES:
+                send(Coded(coded.codec, coded.pixels, coded.orientation, len(changed), changed))
+        if packet.pts is not None and packet.time_base is not None:
+            reached_s = max(reached_s, float(packet.pts * packet.time_base))
+        if packet.size > MAX_PACKET_BYTES:
+            send(Damaged(0))
+        else:
+            pts, dts = (packet.pts, packet.dts) if has_clock else (None, None)
+            send(Packet(pts, dts, packet.is_keyframe, packet.is_corrupt, packet.size, bytes(packet)))
+    return reached_s
