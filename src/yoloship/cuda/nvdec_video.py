@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.reading import open_regular
 from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
+from yoloship.cuda.nvdec_packets import NvdecPackets
 from yoloship.errors import DependencyError, ImageError, InputError, YoloshipError
 from yoloship.images import DEFAULT_LIMITS, ImageLimits
 from yoloship.sources.pixels import orientation_of
@@ -50,6 +51,11 @@ class NvdecVideos:
         self._fallback = fallback
         self._limits = limits
         self.side_by_side = SIDE_BY_SIDE
+
+    @property
+    def packets(self) -> NvdecPackets:
+        """Decodes the packets of live streams."""
+        return NvdecPackets(self._nvdec, has_fallback=self._fallback == "cpu")
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> NvdecVideo:
         """Open a video file; see `VideoDecoding.open`."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
+    from yoloship.sources.live.packets import PacketDecoding
     from yoloship.sources.source import ImageOnDevice, Stream
 
 VIDEO_HINT: Final = "pip install 'yoloship[video]'"
@@ -62,6 +63,10 @@ class VideoDecoding(Protocol):
     """
 
     side_by_side: int
+
+    @property
+    def packets(self) -> PacketDecoding:
+        """Decodes the packets of live streams."""
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
         """Open a video file.

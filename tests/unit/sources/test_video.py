@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -156,6 +156,7 @@ class Lent:
 
     def __init__(self, side_by_side: int) -> None:
         self.side_by_side = side_by_side
+        self.packets: Any = None
         self.opened: list[Path] = []
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:

@@ -365,7 +365,7 @@ class Feed:
             self._queue(Held(frame, image))
 
     def _wait_for_room(self) -> None:
-        """With ``every``, wait until few frames wait. Meanwhile nothing reads the stream, so that it has to wait too."""
+        """With ``every``, wait until few frames wait. Nothing reads the stream meanwhile, so that it waits too."""
         if self._options.live != "every":
             return
         while not self._closing.is_set():

@@ -163,7 +163,8 @@ _KINDS: Final = MappingProxyType(
 
 def to_line(message: Message) -> bytes:
     """A message as one line, and the bytes that follow it."""
-    fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in asdict(message).items()}
+    values: dict[str, Any] = asdict(message)
+    fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in values.items()}
     data: bytes = fields.pop("data", b"")
     return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n" + data
 

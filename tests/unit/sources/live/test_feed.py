@@ -5,11 +5,13 @@ import signal
 import sys
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers.cameras import HW, BytesServer, MjpegCamera, RtspCamera, video_bytes
+from helpers.cameras import HW, BytesServer, MjpegCamera, RtspCamera, picture, video_bytes
+from helpers.packet_decoding import CpuPackets, Pretended
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
 from yoloship.sources.live import connection, feed
@@ -35,13 +37,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 class Watched(Closing):
     """A feed with what it gives and says; its watchdog is called by hand."""
 
-    def __init__(self, address: str, **options: Any) -> None:
+    def __init__(self, address: str, decoding: CpuPackets | None = None, **options: Any) -> None:
         self.events: list[str] = []
         self.changed = threading.Condition()
         self.ready: deque[Feed] = deque()
         rules = SourceOptions(on_event=self._hear, **options)
         self.feed = Feed(target_of(address), rules, self.changed, self.ready.append)
         self.frames: list[Frame] = []
+        self.feed.decoding = self.decoding = decoding
         self.feed.start()
 
     def _hear(self, line: str) -> None:
@@ -55,7 +58,12 @@ class Watched(Closing):
             with self.changed:
                 self.changed.wait_for(lambda: self.ready)
                 self.ready.popleft()
-            self.frames.append(self.feed.pop().take())
+            frame: Any = self.feed.pop().take()
+            if isinstance(frame.image, Pretended):  # as a detector does
+                image = frame.image.host()
+                frame.image.close()
+                frame = replace(frame, image=image)
+            self.frames.append(frame)
         return self.frames[-count:]
 
     def hears(self, words: str, *, check: bool = False) -> str:
@@ -80,6 +88,9 @@ class Watched(Closing):
 
     def close(self) -> None:
         self.feed.close()
+        if self.decoding is not None:
+            assert self.decoding.in_use == 0
+            assert self.decoding.open_now == 0
 
 
 def assert_goes_on(watched: Watched) -> None:
@@ -281,3 +292,125 @@ def test_closing_leaves_nothing_in_any_state(state: State, monkeypatch: pytest.M
             assert not one._thread.is_alive()
     assert one.state is State.ENDED
     assert one._connection is None
+
+
+def assert_pictures(frames: list[Frame]) -> None:
+    for frame in frames:
+        image: Any = frame.image
+        assert min(abs(image.astype(int) - picture(index)).mean() for index in range(10)) < 4
+
+
+def test_a_device_gets_the_packets_of_a_stream() -> None:
+    decoding = CpuPackets()
+    with BytesServer(video_bytes(40)) as server, Watched(server.address, decoding, live="every") as watched:
+        frames = watched.take(40)
+        watched.waits_for(State.ENDED)
+    assert decoding.given == 40
+    assert [frame.index for frame in frames] == list(range(40))
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 25 for index in range(40)])
+    assert_pictures(frames)
+    assert (watched.feed.counts.frames, watched.feed.counts.dropped) == (40, 0)
+
+
+def test_with_newest_the_device_decodes_all_and_gives_the_last() -> None:
+    decoding = CpuPackets()
+    with BytesServer(video_bytes(60), chunk=400, rate=200) as server, Watched(server.address, decoding) as watched:
+        watched.waits_for(State.ENDED)
+        assert len(watched.ready) == 1
+        assert decoding.in_use == 1
+        (frame,) = watched.take(1)
+    assert (watched.feed.counts.frames, watched.feed.counts.dropped) == (1, 59)
+    assert frame.index == 59
+
+
+def test_with_every_the_packets_of_a_device_wait_and_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_ROOM_S", 0.02)
+    monkeypatch.setattr(feed, "_WAIT_SAID_S", 0.05)
+    decoding = CpuPackets()
+    with BytesServer(video_bytes(60)) as server, Watched(server.address, decoding, live="every") as watched:
+        watched.hears("it has to wait; --live newest")
+        watched.feed.check(float("inf"))
+        assert decoding.in_use == 9
+        frames = watched.take(60)
+        watched.waits_for(State.ENDED)
+    assert [frame.index for frame in frames] == list(range(60))
+    assert not any("no frame for" in line for line in watched.events)
+
+
+@pytest.mark.parametrize("way", ["camera dies", "process dies", "process hangs", "camera stalls"])
+def test_a_stream_that_a_device_decodes_comes_back(way: str) -> None:
+    decoding = CpuPackets()
+    with RtspCamera(rate=100) as camera, Watched(camera.address, decoding) as watched:
+        watched.take(3)
+        if way == "camera dies":
+            camera.die()
+            watched.hears("trying again")
+            camera.appear()
+        elif way == "process dies":
+            os.kill(watched.decoder, signal.SIGSEGV)
+            watched.hears("its decoder died (signal SIGSEGV)")
+        elif way == "process hangs":
+            os.kill(watched.decoder, signal.SIGSTOP)
+            watched.hears("no frame for", check=True)
+        else:
+            camera.stalled.set()
+            watched.hears("no frame for", check=True)
+            camera.stalled.clear()
+        while watched.feed.counts.reconnects == 0:
+            watched.take(1)
+        watched.take(3)
+        assert_goes_on(watched)
+        assert watched.feed.decoding is decoding
+    assert decoding.given >= len(watched.frames)
+    assert watched.feed.counts.frames == len(watched.frames)
+
+
+def test_what_a_device_refuses_is_decoded_as_without_it_in_the_same_connection() -> None:
+    decoding = CpuPackets(refuses=("mjpeg",))
+    with MjpegCamera(rate=100) as camera, Watched(camera.address, decoding) as watched:
+        watched.take(5)
+        assert_goes_on(watched)
+        assert camera.connections == 1
+        assert decoding.given == 0
+    assert sum("decoded by the CPU: mjpeg: is a codec that NVDEC does not have" in line for line in watched.events) == 1
+    assert watched.feed.counts.reconnects == 0
+
+
+def test_what_a_device_refuses_is_an_error_if_the_cpu_must_not() -> None:
+    decoding = CpuPackets(refuses=("mjpeg",), has_fallback=False)
+    with MjpegCamera(rate=100) as camera, Watched(camera.address, decoding) as watched:
+        (frame,) = watched.take(1)
+        watched.waits_for(State.FAILED)
+    assert "cannot be decoded by the GPU: mjpeg: is a codec that NVDEC does not have; use --decode auto" in str(
+        frame.error
+    )
+
+
+def test_a_device_that_fails_later_leaves_the_stream_to_the_cpu() -> None:
+    decoding = CpuPackets(fails_at=4)
+    with RtspCamera(rate=100) as camera, Watched(camera.address, decoding) as watched:
+        watched.hears("decoded by the CPU from now on: NVDEC does not take it, or has no session left")
+        while watched.feed.counts.reconnects == 0:
+            watched.take(1)
+        watched.take(3)
+        assert watched.feed.decoding is None
+        assert_goes_on(watched)
+    assert decoding.given == 4
+
+
+def test_packets_that_nobody_asked_for_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = '{"kind": "Packet", "pts": null, "dts": null, "is_key": true, "is_corrupt": false, "size": 1}\\nx'
+    monkeypatch.setattr(connection, "_PROGRAM", f"print('{line}', flush=True); import time; time.sleep(60)")
+    decoding = CpuPackets()
+    with Watched("tcp://127.0.0.1:1", decoding) as watched:
+        watched.hears("sends what it was not asked for")
+    with Watched("tcp://127.0.0.1:1") as watched:
+        watched.hears("sends what it was not asked for")
+    assert decoding.opened == []
+
+
+def test_a_packet_that_breaks_off_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    coded = '{"kind": "Coded", "codec": "h264", "pixels": null, "orientation": 1, "size": 60000}\\nx'
+    monkeypatch.setattr(connection, "_PROGRAM", f"print('{coded}', flush=True)")
+    with Watched("tcp://127.0.0.1:1", CpuPackets()) as watched:
+        watched.hears("its decoder died (exit code 0)")

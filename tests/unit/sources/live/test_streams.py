@@ -110,7 +110,8 @@ class Still:
 
 def queue(one: Feed, index: int, still: Still) -> None:
     with one._changed:
-        one._queue(feed.Held(Frame(index, f"{one.target.name}#{index}", None), still, index))  # type: ignore[arg-type]
+        image = feed.InSlot(still, index, (2, 2))  # type: ignore[arg-type]
+        one._queue(feed.Held(Frame(index, f"{one.target.name}#{index}", None), image))
 
 
 def order(policy: LivePolicy, arrivals: str) -> list[str]:
