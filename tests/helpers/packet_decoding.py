@@ -108,7 +108,7 @@ class CpuPacketDecoder(Closing):
         self._owner.spoil(frame)
         assert orientation_of(self._converter.matrix(frame)) in {1, self._orientation}
         image = self._converter.upright_bgr(frame)
-        return Pretended(self._owner, image), image.shape[:2]  # type: ignore[return-value]  # of three axes
+        return Pretended(self._owner, image), image.shape[:2]
 
     def close(self) -> None:
         if self._context is not None:

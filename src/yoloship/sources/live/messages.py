@@ -165,7 +165,8 @@ def to_line(message: Message) -> bytes:
     """A message as one line, and the bytes that follow it."""
     values: dict[str, Any] = asdict(message)
     fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in values.items()}
-    data: bytes = fields.pop("data", b"")
+    data = fields.pop("data", b"")
+    assert isinstance(data, bytes)
     return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n" + data
 
 
