@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def pixels(frame: Frame) -> Any:
 
 
 def is_picture(image: Any) -> bool:
-    return min(np.abs(image.astype(int) - picture(index, image.shape[:2])).mean() for index in range(10)) < 4
+    return bool(min(np.abs(image.astype(int) - picture(index, image.shape[:2])).mean() for index in range(10)) < 4)
 
 
 def test_the_frames_of_a_stream_are_on_the_device_and_equal_those_of_the_cpu(
@@ -67,6 +68,7 @@ def test_the_frames_of_a_stream_are_on_the_device_and_equal_those_of_the_cpu(
                 count += 1
     assert count == 30
     del frame
+    gc.collect()
     if nvdec_stand_in is not None:
         assert (nvdec_stand_in.open, nvdec_stand_in.frames) == (0, 0)
 

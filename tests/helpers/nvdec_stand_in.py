@@ -114,6 +114,7 @@ class StandInFrame:
         self.sw_format = SimpleNamespace(name=sw_format)
         for name in ("pts", "width", "height", "colorspace", "color_range", "is_corrupt", "rotation"):
             setattr(self, name, getattr(frame, name))
+        self.side_data: dict[str, Any] = {}
         rows = device_rows(frame, sw_format)
         self._memory = DeviceBuffer(owner.device, rows.nbytes)
         upload(owner.stream, self._memory.pointer, rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.nvdec import Nvdec, support_problem
+from yoloship.cuda.nvdec_packets import NvdecPackets
 from yoloship.cuda.nvdec_video import SIDE_BY_SIDE, NvdecVideos
 from yoloship.errors import CudaError, DependencyError, SessionError
 from yoloship.sources.pyav_video import PyavVideo, load_av
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
     from yoloship.images import DecodeChoice
+    from yoloship.sources.live.messages import Coded
+    from yoloship.sources.live.packets import PacketDecoder
     from yoloship.sources.reader import VideoReader
     from yoloship.sources.source import Source
 
@@ -100,6 +103,16 @@ class VideoDecoding(Closing):
                 self._nvdec = Nvdec(self._device, self._kernels)
             return self._nvdec
 
+    @property
+    def has_fallback(self) -> bool:
+        """Whether the CPU decodes what the GPU does not."""
+        return self._choice != "gpu"
+
+    @property
+    def packets(self) -> PacketsInTurn:
+        """Decodes the packets of live streams."""
+        return PacketsInTurn([self])
+
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
         """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""
         try:
@@ -132,9 +145,33 @@ class VideosInTurn:
     """
 
     def __init__(self, parts: Sequence[VideoDecoding]) -> None:
-        self._turns = itertools.cycle(parts)
+        self._parts, self._turns = parts, itertools.cycle(parts)
         self.side_by_side = sum(part.side_by_side for part in parts)
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
         """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""
         return next(self._turns).open(path, resources, tell)
+
+    @property
+    def packets(self) -> PacketsInTurn:
+        """Decodes the packets of live streams."""
+        return PacketsInTurn(self._parts)
+
+
+class PacketsInTurn:
+    """Decodes each live stream on the next of one or more GPUs; see `yoloship.sources.live.packets.PacketDecoding`.
+
+    Args:
+        parts: One for each GPU.
+
+    Attributes:
+        has_fallback: Whether the CPU decodes what they do not decode.
+    """
+
+    def __init__(self, parts: Sequence[VideoDecoding]) -> None:
+        self._turns = itertools.cycle(parts)
+        self.has_fallback = all(part.has_fallback for part in parts)
+
+    def open(self, coded: Coded) -> PacketDecoder:
+        """Open a decoder; see `yoloship.sources.live.packets.PacketDecoding.open`."""
+        return NvdecPackets(next(self._turns).nvdec()).open(coded)

@@ -177,8 +177,10 @@ class Unpacker(Closing):
             raise TooLargeError("its frames are too large", got=error.got, hint="send at most 8K") from error
         except YoloshipError as error:
             raise NotDecodedError(_reason(error)) from error
-        except (FFmpegError, OSError, ValueError) as error:
-            raise NotDecodedError(str(getattr(error, "strerror", None) or error)) from error
+        except FFmpegError as error:
+            raise NotDecodedError(error.strerror or str(error)) from error
+        except Exception as error:  # whatever a stream does to a decoder, its own process is there to decode it
+            raise NotDecodedError(f"{type(error).__name__}: {error}") from error
         frames.reverse()
         while frames:
             yield from self._shown(decoder, frames.pop())
@@ -197,6 +199,8 @@ class Unpacker(Closing):
             image, image_hw = decoder.image(frame)
         except YoloshipError as error:
             raise NotDecodedError(_reason(error)) from error
+        except Exception as error:  # see `_decoded`
+            raise NotDecodedError(f"{type(error).__name__}: {error}") from error
         yield Shown(index, image_hw, frame.pts, image)
 
     def _damaged(self) -> Iterator[Damaged]:

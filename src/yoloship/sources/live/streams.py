@@ -82,10 +82,11 @@ class LiveStreams(Source):
 
     def decode_with(self, decoding: VideoDecoding) -> None:
         """Decode streams with a device, if nothing is connected yet. Cameras of this machine send no packets."""
+        packets = decoding.packets
         with self._changed:
             if not self._has_started:
                 for feed in self._feeds:
-                    feed.decoding = decoding.packets
+                    feed.decoding = packets
 
     def is_ready(self) -> bool:
         """Whether a frame waits, or all streams have ended."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.cuda_emulator import with_stand_in_driver
-from yoloship.detect.gpu.video_decoding import VideosInTurn
+from yoloship.detect.gpu.video_decoding import PacketsInTurn, VideosInTurn
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -43,3 +43,27 @@ def test_several_gpus_decode_videos_in_turn() -> None:
     assert videos.side_by_side == 16
     opened = [videos.open(Path(name), None, None) for name in "abc"]
     assert opened == ["a on cuda:0", "b on cuda:1", "c on cuda:0"]
+
+
+def test_several_gpus_decode_live_streams_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Part:
+        def __init__(self, name: str, has_fallback: bool) -> None:
+            self.name, self.has_fallback = name, has_fallback
+
+        def nvdec(self) -> str:
+            return self.name
+
+    class Packets:
+        def __init__(self, nvdec: str) -> None:
+            self.nvdec = nvdec
+
+        def open(self, coded: str) -> str:
+            return f"{coded} on {self.nvdec}"
+
+    monkeypatch.setattr("yoloship.detect.gpu.video_decoding.NvdecPackets", Packets)
+    parts: Any = [Part("cuda:0", True), Part("cuda:1", True)]
+    packets: Any = PacketsInTurn(parts)
+    assert [packets.open(name) for name in "abc"] == ["a on cuda:0", "b on cuda:1", "c on cuda:0"]
+    assert packets.has_fallback
+    strict: Any = [Part("cuda:0", False)]
+    assert not PacketsInTurn(strict).has_fallback

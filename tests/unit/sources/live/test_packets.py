@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.cameras import HW, picture, video_bytes
-from helpers.packet_decoding import CpuPackets
+from helpers.packet_decoding import CpuPacketDecoder, CpuPackets
 from yoloship.images import ImageLimits
 from yoloship.sources.live import packets as module
 from yoloship.sources.live.messages import Alive, Coded, Damaged, Packet
@@ -102,6 +102,18 @@ def test_a_decoder_that_cannot_go_on_is_not_taken_for_a_damaged_frame(monkeypatc
 
     monkeypatch.setattr("helpers.packet_decoding.CpuPacketDecoder.decode", fail)
     with unpacker(CpuPackets()) as one, pytest.raises(NotDecodedError, match="external library"):
+        taken(one, sent())
+
+
+@pytest.mark.parametrize("step", ["decode", "image"])
+def test_whatever_goes_wrong_in_a_decoder_leaves_the_stream_to_its_own_process(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(_self: object, _argument: object) -> Any:
+        raise RuntimeError("not expected")
+
+    monkeypatch.setattr(CpuPacketDecoder, step, fail)
+    with unpacker(CpuPackets()) as one, pytest.raises(NotDecodedError, match="RuntimeError: not expected"):
         taken(one, sent())
 
 
