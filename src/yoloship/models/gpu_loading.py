@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -108,12 +109,14 @@ def _on_several(model: Path | bytes, ordinals: Sequence[int], choices: _Choices)
     from yoloship.detect.gpu.several import SeveralGpus
 
     with ExitStack() as stack:
-        pipeline = SeveralGpus([stack.enter_context(_on_one(model, ordinal, choices)) for ordinal in ordinals])
+        cores = threading.Lock()
+        parts = [stack.enter_context(_on_one(model, ordinal, choices, cores)) for ordinal in ordinals]
+        pipeline = SeveralGpus(parts)
         stack.pop_all()
     return pipeline
 
 
-def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
+def _on_one(model: Path | bytes, ordinal: int, choices: _Choices, cores: threading.Lock | None = None) -> Pipeline:
     from yoloship.cuda.compiler import KernelSet
     from yoloship.detect.gpu.pipeline import CudaPipeline
 
@@ -136,7 +139,7 @@ def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
         owned = stack.pop_all()
         try:
             return CudaPipeline(
-                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned
+                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned, cores=cores
             )
         except BaseException:
             owned.close()
