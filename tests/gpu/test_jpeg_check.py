@@ -8,7 +8,7 @@ from helpers.cuda_jpeg_contract import JpegCheckContract
 from helpers.damaged_jpegs import END, Jpegs, host_takes, with_equal_tables
 from yoloship.cuda.jpeg_check import JpegCheck
 from yoloship.cuda.jpeg_scan import scan_header
-from yoloship.errors import InputError
+from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +68,30 @@ def test_a_large_batch_may_be_left_without_asking_for_its_verdicts(
         assert check.verdicts() == [True]
         assert check.verdicts() == []
         check.begin(stream, [large, large], headers_of([large, large]))
+
+
+class FailingKernels(dict[str, "Launchable"]):
+    """Kernels, of which one is there when it is loaded, and fails when it is first launched."""
+
+    asked = 0
+
+    def __getitem__(self, entry: str) -> Launchable:
+        self.asked += entry == "jpeg_judge"
+        if entry == "jpeg_judge" and self.asked == 2:
+            raise CudaError("failed", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS", subject=entry)
+        return super().__getitem__(entry)
+
+
+def test_a_failure_of_the_thread_that_copies_is_told_with_the_verdicts(
+    kernels: Mapping[str, Launchable], device: Device, stream: Stream
+) -> None:
+    files = [Jpegs(8).large(1200, 1600)] * 2
+    with JpegCheck(FailingKernels(kernels), device, 2) as check:
+        check.begin(stream, files, headers_of(files))
+        with pytest.raises(CudaError, match="jpeg_judge: failed"):
+            check.verdicts()
+        check.begin(stream, files, headers_of(files))
+        assert check.verdicts() == [True, True]
 
 
 def test_two_tables_alike_are_one(kernels: Mapping[str, Launchable], device: Device, stream: Stream) -> None:
