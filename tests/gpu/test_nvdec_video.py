@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.nvdec_stand_in import SIZE, StandInAv, StandInFrame
-from helpers.videos import Clip, packets_of, write_clip
+from helpers.videos import Clip, packets_of, without_stated_order, write_clip
 from yoloship.cuda.nvdec_video import NvdecVideos
 from yoloship.errors import YoloshipError
 from yoloship.images import ImageLimits
@@ -73,7 +73,7 @@ def compare(
         Clip(size=(190, 158), colour=(9, 1)),
         Clip(size=SIZE, pixel_format="yuvj420p", colour=(6, 2)),
         Clip(size=SIZE, codec="mpeg2video", times_ms=tuple(range(0, 480, 40)), time_base=Clip.time_base * 40),
-        Clip(size=SIZE, codec="mpeg4"),
+        Clip(size=SIZE, codec="mpeg1video", times_ms=tuple(range(0, 480, 40)), time_base=Clip.time_base * 40),
         Clip(size=SIZE, codec="libx265", options={"x265-params": "log-level=none"}),
     ],
     ids=lambda clip: f"{clip.codec} {clip.pixel_format} {clip.rotation} {clip.colour} {clip.audio}",
@@ -81,6 +81,15 @@ def compare(
 def test_frames_times_and_turns_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
     on_device, told = compare(nvdec, write_clip(tmp_path / "a.mkv", clip))
     assert (on_device, told) == ([True] * 12, [])
+
+
+def test_frames_come_in_order_though_the_video_does_not_state_how_far_they_are_out_of_it(
+    nvdec: Nvdec, tmp_path: Path
+) -> None:
+    options = {"bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=2:ref=4"}
+    clip = Clip(size=SIZE, gop=30, times_ms=tuple(range(0, 1600, 40)), options=options)
+    path = without_stated_order(write_clip(tmp_path / "a.mp4", clip))
+    assert compare(nvdec, path) == ([True] * 40, [])
 
 
 def test_frames_that_are_not_wanted_are_passed_over(nvdec: Nvdec, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class StandInAv:
     """
 
     device: Device
-    codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "mpeg2video", "mpeg4")
+    codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "mpeg1video", "mpeg2video")
     sessions: int = 100
     spoil: Callable[[int, StandInFrame], None] = lambda _number, _frame: None
     open: int = 0
@@ -82,7 +82,7 @@ class StandInContext:
         owner.opened += 1
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in {"extradata", "options", "thread_count"}:
+        if name in {"extradata", "options", "thread_count", "reorder_depth"}:
             setattr(self._inner, name, value)
         else:
             super().__setattr__(name, value)

@@ -139,3 +139,44 @@ def packets_of(path: Path) -> list[tuple[int, int]]:
     """The place in the file and the length of each packet of the video."""
     with av.open(str(path)) as container:
         return [(p.pos or 0, p.size) for p in container.demux(container.streams.video[0]) if p.size]
+
+
+def without_stated_order(path: Path) -> Path:
+    """Take from an H.264 video what says how far frames are out of order, as some encoders leave it out.
+
+    Source: ITU-T H.264, 7.3.2.1.1: everything behind `vui_parameters_present_flag` is optional.
+    """
+    data = bytearray(path.read_bytes())
+    at = data.index(b"avcC") + 4 + 6
+    size = int.from_bytes(data[at : at + 2], "big")
+    start = at + 2
+    bits = "".join(f"{byte:08b}" for byte in data[start : start + size])
+    place = 32  # behind the header, the profile, its constraints and the level
+
+    def number() -> int:
+        nonlocal place
+        zeros = bits.index("1", place) - place
+        value = int(bits[place + zeros : place + 2 * zeros + 1], 2) - 1
+        place += 2 * zeros + 1
+        return value
+
+    number()
+    if data[start + 1] == 100:
+        assert [number() for _ in range(3)] == [1, 0, 0]  # 4:2:0 of 8 bits
+        place += 2
+    number()
+    if number() == 0:
+        number()
+    number()
+    place += 1
+    number(), number()
+    place += 2
+    place += 1
+    if bits[place - 1] == "1":
+        for _ in range(4):
+            number()
+    assert bits[place] == "1"
+    kept = (bits[:place] + "01").ljust(8 * size, "0")
+    data[start : start + size] = bytes(int(kept[n : n + 8], 2) for n in range(0, 8 * size, 8))
+    path.write_bytes(data)
+    return path

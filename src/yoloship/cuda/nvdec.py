@@ -120,13 +120,21 @@ class Nvdec(Closing):
             raise
 
     def decoder(
-        self, codec: str, extradata: bytes | None, *, limits: ImageLimits = DEFAULT_LIMITS, delay: Delay = "any"
+        self,
+        codec: str,
+        extradata: bytes | None,
+        *,
+        reorder_depth: int | None = None,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        delay: Delay = "any",
     ) -> NvdecDecoder:
         """Open a decoder for one video or stream.
 
         Args:
             codec: FFmpeg's name of the codec, such as ``h264``.
             extradata: What a container keeps of the codec's parameters; None if there is nothing.
+            reorder_depth: Frames by which the order of showing may differ from that of decoding, as a container's
+                context says. Without it, H.264 that does not state it may come in a wrong order at its beginning.
             limits: The largest frame to take.
             delay: How long a frame may stay in the decoder.
 
@@ -134,7 +142,7 @@ class Nvdec(Closing):
             DependencyError: PyAV is missing, too old, or without NVDEC.
             InputError: NVDEC does not have the codec, or no decoder can be opened.
         """
-        return NvdecDecoder(self, codec, extradata, limits=limits, delay=delay)
+        return NvdecDecoder(self, codec, extradata, reorder_depth=reorder_depth, limits=limits, delay=delay)
 
     def image(self, frame: Any, form: FrameForm) -> DeviceImage:
         """Take a decoded frame, without a copy. Its memory is given back to FFmpeg when the image is closed.
@@ -202,6 +210,7 @@ class NvdecDecoder(Closing):
         nvdec: Of the device.
         codec: FFmpeg's name of the codec.
         extradata: What a container keeps of the codec's parameters; None if there is nothing.
+        reorder_depth: See `Nvdec.decoder`.
         limits: The largest frame to take.
         delay: How long a frame may stay in the decoder.
 
@@ -216,6 +225,7 @@ class NvdecDecoder(Closing):
         codec: str,
         extradata: bytes | None,
         *,
+        reorder_depth: int | None = None,
         limits: ImageLimits = DEFAULT_LIMITS,
         delay: Delay = "any",
     ) -> None:
@@ -227,6 +237,8 @@ class NvdecDecoder(Closing):
                 self._context: Any = self._open(codec, nvdec.device.ordinal)
             if extradata:
                 self._context.extradata = extradata
+            if reorder_depth is not None:
+                self._context.reorder_depth = reorder_depth
             least = {"flags": "+low_delay"} if delay == "least" else {}
             self._context.options = {"max_pixels": str(limits.max_pixels), **least}
             self._context.thread_count = 1  # more only make frames late
@@ -296,7 +308,7 @@ def support_problem(av: Any) -> DependencyError | None:
     Args:
         av: PyAV.
     """
-    if not hasattr(av.VideoFrame, "sw_format"):
+    if not hasattr(av.VideoFrame, "sw_format") or not hasattr(av.VideoCodecContext, "reorder_depth"):
         return DependencyError(
             "is too old to decode on a GPU", subject=f"PyAV {av.__version__}", hint="pip install -U av"
         )

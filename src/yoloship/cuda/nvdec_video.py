@@ -164,6 +164,7 @@ class _OnDevice(PyavVideo):
         self._decoder: NvdecDecoder | None = None
         self._held: list[Any] = []
         self._rotation: int | None = None
+        self._reorder_depth = getattr(self._video.codec_context, "reorder_depth", None)  # PyAV 18 has it
 
     @property
     def has_begun(self) -> bool:
@@ -193,7 +194,9 @@ class _OnDevice(PyavVideo):
         if not shown:
             return []
         self._form = self._form_of(shown[0])
-        decoder = self._nvdec.decoder(context.codec.canonical_name, context.extradata, limits=self._limits)
+        decoder = self._nvdec.decoder(
+            context.codec.canonical_name, context.extradata, reorder_depth=self._reorder_depth, limits=self._limits
+        )
         self._decoder = decoder
         context.flush_buffers()
         held, self._held = self._held, []
