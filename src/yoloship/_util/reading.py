@@ -208,7 +208,8 @@ def read_file_or_pipe(
         limit_bytes: The most to accept.
         error: See `open_regular`.
         wanted: See `open_regular`.
-        check_start: Given a file's first bytes, raises if the rest need not be read. Pipes are read in any case.
+        check_start: Given the first bytes of a file of more than 1 MiB, raises if the rest need not be read. Pipes are
+            read in any case.
         patience: How long to wait for a pipe.
 
     Returns:
@@ -226,7 +227,7 @@ def read_file_or_pipe(
             if len(data) > limit_bytes:
                 raise _too_long(limit_bytes, None, error, wanted, path)
             return data
-        if check_start is not None:
+        if check_start is not None and status.st_size > CHUNK_BYTES:  # the caller checks what is read at once
             check_start(read_up_to(file, min(START_BYTES, status.st_size)))
             file.seek(0)  # reading the beginning again costs less than putting it in front of the rest
         return read_up_to(file, status.st_size)

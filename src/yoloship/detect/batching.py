@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.detect.pipeline import Encoded
+from yoloship.detect.readers import Readers
 from yoloship.detect.stream import ImageBudget, Outcome
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.model import images_first
@@ -361,34 +362,46 @@ def in_batches(
     Yields:
         One `Outcome` for each source.
     """
-    pool = ThreadPoolExecutor(readers, thread_name_prefix="yoloship")
     memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
     drawn = memory.draw(sources, failures)
     live = sources if isinstance(sources, Source) and sources.is_live else None  # see `in_order`
     pending: deque[_Ticket] = deque()
 
-    def work(ticket: _Ticket) -> None:
-        try:
-            image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
-            memory.release(ticket.index, image)
-            if stopped.is_set():
-                raise InputError("the stream was closed")
-            kept = _on_host(image) if keep_images else None
-            ticket.detecting = steps.submit(image)
-        except YoloshipError as error:
-            ticket.error = error
-            memory.release(ticket.index)
-            return
+    def read(ticket: _Ticket) -> None:
+        image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
+        memory.release(ticket.index, image)
+        if stopped.is_set():
+            raise InputError("the stream was closed")
+        kept = _on_host(image) if keep_images else None
+        ticket.detecting = steps.submit(image)
         if keep_images:
             ticket.image = kept
         else:
             index = ticket.index  # a callback that knew the ticket would keep it, and its source, in a cycle
             ticket.detecting.add_done_callback(lambda _: memory.release(index))
 
+    def work(ticket: _Ticket) -> None:
+        try:
+            read(ticket)
+        except YoloshipError as error:
+            ticket.error = error
+            memory.release(ticket.index)
+        except Exception as error:  # raised in the ticket's turn
+            ticket.reading = ticket.reading or Future()
+            ticket.reading.set_exception(error)
+            return
+        if ticket.reading is not None:
+            ticket.reading.set_result(None)
+
     def begin(ticket: _Ticket) -> None:
         pending.append(ticket)
-        ticket.reading = _at_once(work, ticket) if steps.is_read(ticket.source) else pool.submit(work, ticket)
+        if steps.is_read(ticket.source):
+            work(ticket)
+        else:
+            ticket.reading = Future()
+            threads.add(ticket)
 
+    threads = Readers(readers, work)
     consumer = threading.get_ident()
     try:
         while True:
@@ -412,7 +425,7 @@ def in_batches(
         stopped.set()
         memory.close()
         may_wait = threading.get_ident() == consumer  # see `in_order`
-        pool.shutdown(wait=may_wait, cancel_futures=True)
+        threads.close(wait=may_wait)
         under_way = [ticket.detecting for ticket in pending if ticket.detecting and not ticket.detecting.cancel()]
         if may_wait:
             wait(under_way)  # afterwards the caller may change its arrays
@@ -421,14 +434,3 @@ def in_batches(
 def _on_host(image: Any) -> Any:
     """An image for drawing; one that a decoder has put into device memory comes down."""
     return image.host() if hasattr(image, "host") else image
-
-
-def _at_once(work: Callable[[_Ticket], None], ticket: _Ticket) -> Future[None] | None:
-    """Do the work now. An exception becomes a future, which raises it in the ticket's turn."""
-    try:
-        work(ticket)
-    except Exception as error:
-        failed: Future[None] = Future()
-        failed.set_exception(error)
-        return failed
-    return None

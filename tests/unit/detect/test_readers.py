@@ -1,0 +1,101 @@
+"""Threads that read: few for what comes quickly, many for what takes time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from yoloship.detect import readers
+from yoloship.detect.readers import FEW, Readers
+
+
+class Work:
+    """Counts the threads that are in it at once."""
+
+    def __init__(self, takes_s: float = 0.0) -> None:
+        self.takes_s = takes_s
+        self.done: list[int] = []
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+        self.all_done = threading.Event()
+        self.until = 0
+
+    def __call__(self, item: int) -> None:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        if self.takes_s:
+            time.sleep(self.takes_s)
+        with self.lock:
+            self.now -= 1
+            self.done.append(item)
+            if len(self.done) == self.until:
+                self.all_done.set()
+
+
+def finish(work: Work, count: int, most: int = 16) -> None:
+    work.until = count
+    threads = Readers[int](most, work)
+    for item in range(count):
+        threads.add(item)
+    work.all_done.wait()
+    threads.close(wait=True)
+
+
+@pytest.mark.parametrize("most", [1, 2, 16])
+def test_quick_items_are_read_once_each_by_few_threads(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_SLOW_S", 1000)
+    work = Work()
+    finish(work, 500, most)
+    assert sorted(work.done) == list(range(500))
+    assert work.most <= min(FEW, most)
+
+
+def test_slow_items_are_read_by_as_many_threads_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_SLOW_S", 0)
+    work = Work(0.01)
+    finish(work, 100, 6)
+    assert sorted(work.done) == list(range(100))
+    assert work.most == 6
+
+
+def test_a_single_slow_item_starts_no_further_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_SLOW_S", 0)
+    monkeypatch.setattr(readers, "_SLOW_ITEMS", 1000)
+    work = Work(0.001)
+    finish(work, 60, 6)
+    assert sorted(work.done) == list(range(60))
+    assert work.most <= FEW
+
+
+def test_after_some_items_few_threads_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_SLOW_S", 0)
+    monkeypatch.setattr(readers, "_AGAIN", 10)
+    work = Work(0.002)
+    finish(work, 30, 8)
+    monkeypatch.setattr(readers, "_SLOW_S", 1000)
+    threads = Readers[int](8, work)
+    threads._allowed = 8
+    work.until = 130
+    work.all_done.clear()
+    for item in range(100):
+        threads.add(item)
+    work.all_done.wait()
+    assert threads._allowed == FEW
+    threads.close(wait=True)
+
+
+def test_closing_drops_what_waits_and_finishes_what_has_begun() -> None:
+    work = Work(0.02)
+    threads = Readers[int](2, work)
+    for item in range(50):
+        threads.add(item)
+    threads.close(wait=True)
+    assert work.now == 0
+    read = len(work.done)
+    assert read < 50
+    threads.add(51)
+    time.sleep(0.05)
+    assert len(work.done) == read
