@@ -85,6 +85,11 @@ struct Tables {
 enum { SYMBOL_BITS = 31, SYMBOL_ZEROS = 1 << 5, STEP_FAULT = 64, STEP_END = 128 };
 enum { NO_SYMBOL = 1 | SYMBOL_ZEROS | STEP_FAULT << 8, LEAST_FAULT = 65 };
 
+__device__ __forceinline__ bool is_fault(u32 entry, int after)
+{
+    return (u32)(after + (int)(entry >> 5 & 1) - LEAST_FAULT) < (u32)(STEP_END - LEAST_FAULT);
+}
+
 __device__ __forceinline__ u32 symbol(int table, int length, int value)
 {
     const int size = value & 15, run = value >> 4;
@@ -280,93 +285,97 @@ __device__ __forceinline__ Chunk read_chunk(
     const int used = (int)(state & 255);
     bits.drop(used < bits.count ? used : bits.count);
     const int pattern_blocks = scan.pattern_blocks;
-    const u32 dc_tables = scan.dc_tables, ac_tables = scan.ac_tables;
     int coefficient = state >> 8 & 255, block = state >> 16 & 255;
+    // Of each block of the pattern, two bits: its AC table, and the DC table of the next one.
+    u32 choices = 0;
+    for (int at = pattern_blocks - 1; at >= 0; --at) {
+        const u32 following = at + 1 == pattern_blocks ? scan.dc_tables : scan.dc_tables >> (at + 1);
+        choices = choices << 2 | (following & 1) << 1 | (scan.ac_tables >> at & 1);
+    }
     // Where the lookups of this symbol begin; of the next one, if the block goes on; and if it ends.
-    const u32 ac_first = 2 * LOOKUPS + (ac_tables & 1) * LOOKUPS, dc_first = (dc_tables & 1) * LOOKUPS;
-    u32 going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
-    u32 lookups = coefficient == 0 ? (dc_tables >> block & 1) * LOOKUPS : going_on;
-    u32 ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
+    u32 going_on = (2 + (choices >> 2 * block & 1)) * LOOKUPS, ending = (choices >> 2 * block >> 1 & 1) * LOOKUPS;
+    u32 lookups = coefficient == 0 ? (scan.dc_tables >> block & 1) * LOOKUPS : going_on;
     const Place place = place_of(tables.lookup);
     int low = -1, high = -1, blocks = 0, fault = 0;
     for (;;) {
-        bits.fill_up();
-        if (STOPS && coefficient == 0 && blocks == stop.wanted && chunk.restarts == stop.restarts) {
-            const int part = bits.count & 7;
-            stop.from = bits.buffer << part == 0 && fault == 0 ? bits.next : -1;
-            return chunk;
-        }
-        int over = 0;
-        if (bits.next >= bits.edge) {  // near the end of the chunk, or of the interval
+        if (bits.count <= 32 && bits.edge != 0) bits.fill();
+        u32 entry = load(place + 2 * (lookups + (u32)(bits.buffer >> (64 - LOOKUP_BITS))));
+        int length = (int)(entry & SYMBOL_BITS);
+        int after = coefficient + (int)(entry >> 8);
+        bool wrong = is_fault(entry, after);
+        if (STOPS || bits.next >= bits.edge || entry == 0 || wrong || length > bits.count) {
+            if (STOPS && coefficient == 0 && blocks == stop.wanted && chunk.restarts == stop.restarts) {
+                const int part = bits.count & 7;
+                stop.from = bits.buffer << part == 0 && fault == 0 ? bits.next : -1;
+                return chunk;
+            }
             if (bits.count <= bits.beyond && bits.next >= bits.limit) {
                 chunk.to = (u32)(bits.beyond - bits.count) | (u32)coefficient << 8 | (u32)block << 16;
                 break;
             }
-            if (bits.edge == 0) {
+            if (entry == 0) {
+                entry = long_symbol(tables, (int)(lookups / LOOKUPS), (u32)(bits.buffer >> 48));
+                length = (int)(entry & SYMBOL_BITS);
+                after = coefficient + (int)(entry >> 8);
+                wrong = is_fault(entry, after);
+            }
+            if (bits.edge != 0) {
+                if (length > bits.count) {
+                    bits.fill();
+                    continue;
+                }
+                if (wrong) fault = 1;
+            } else {
                 if (coefficient == 0 && block == 0 && bits.count < 8) {
                     if (low < 0) low = blocks;
                     high = blocks;
                 }
-                over = bits.count == 0;
-            }
-        }
-        u32 entry = load(place + 2 * (lookups + (u32)(bits.buffer >> (64 - LOOKUP_BITS))));
-        if (entry == 0) entry = long_symbol(tables, (int)(lookups / LOOKUPS), (u32)(bits.buffer >> 48));
-        const int length = (int)(entry & SYMBOL_BITS);
-        const int after = coefficient + (int)(entry >> 8);
-        const u32 above = (u32)(after + (int)(entry >> 5 & 1) - LEAST_FAULT);
-        if (above < (u32)(STEP_END - LEAST_FAULT) || length > bits.count) {
-            if (bits.edge == 0) over = 1; else fault = 1;
-        }
-        if (over == 0) {
-            bits.drop(length);
-            coefficient = after;
-            lookups = going_on;
-            if (after >= 64) {
-                coefficient = 0;
-                lookups = ending;
-                ++blocks;
-                ++block;
-                going_on = 2 * LOOKUPS + (ac_tables >> block & 1) * LOOKUPS;
-                if (block == pattern_blocks) {
-                    block = 0;
-                    going_on = ac_first;
+                if (wrong || length > bits.count) {  // the end of the interval
+                    if (low < 0) fault = 1;  // an MCU is not complete, or whole bytes follow it
+                    const int marker = data[bits.next + 1];
+                    const bool first = chunk.ends == 0;
+                    ++chunk.ends;
+                    if (first) {
+                        chunk.low = low;
+                        chunk.high = high;
+                    }
+                    if (!is_restart(marker)) {
+                        chunk.to = STATE_END;
+                        chunk.last_low = low;
+                        chunk.last_high = high;
+                        chunk.end_at = bits.next;
+                        if (marker == 0xD9) chunk.found = FOUND_END; else fault = 1;
+                        break;
+                    }
+                    const int interval_blocks = scan.restart_mcus * scan.mcu_blocks;
+                    if (!first && (low > interval_blocks || high < interval_blocks)) fault = 1;
+                    if (chunk.restarts == 0) chunk.marker = marker & 7;
+                    if ((marker & 7) != ((chunk.marker + chunk.restarts) & 7)) fault = 1;
+                    ++chunk.restarts;
+                    coefficient = block = blocks = 0;
+                    lookups = (scan.dc_tables & 1) * LOOKUPS;
+                    going_on = (2 + (choices & 1)) * LOOKUPS;
+                    ending = (choices >> 1 & 1) * LOOKUPS;
+                    low = high = -1;
+                    bits.start(bits.next + 2);
+                    if (bits.next > bits.limit) {
+                        chunk.to = STATE_RESTART;
+                        break;
+                    }
+                    continue;
                 }
-                ending = block + 1 == pattern_blocks ? dc_first : (dc_tables >> (block + 1) & 1) * LOOKUPS;
             }
-            continue;
         }
-        if (low < 0) fault = 1;  // an MCU is not complete, or whole bytes follow it
-        const int marker = data[bits.next + 1];
-        const bool first = chunk.ends == 0;
-        ++chunk.ends;
-        if (first) {
-            chunk.low = low;
-            chunk.high = high;
+        bits.drop(length);
+        const bool ends = after >= 64;
+        coefficient = ends ? 0 : after;
+        lookups = ends ? ending : going_on;
+        if (ends) {
+            ++blocks;
+            block = block + 1 == pattern_blocks ? 0 : block + 1;
         }
-        if (!is_restart(marker)) {
-            chunk.to = STATE_END;
-            chunk.last_low = low;
-            chunk.last_high = high;
-            chunk.end_at = bits.next;
-            if (marker == 0xD9) chunk.found = FOUND_END; else fault = 1;
-            break;
-        }
-        const int interval_blocks = scan.restart_mcus * scan.mcu_blocks;
-        if (!first && (low > interval_blocks || high < interval_blocks)) fault = 1;
-        if (chunk.restarts == 0) chunk.marker = marker & 7;
-        if ((marker & 7) != ((chunk.marker + chunk.restarts) & 7)) fault = 1;
-        ++chunk.restarts;
-        coefficient = block = blocks = 0;
-        lookups = dc_first;
-        going_on = ac_first;
-        ending = pattern_blocks == 1 ? dc_first : (dc_tables >> 1 & 1) * LOOKUPS;
-        low = high = -1;
-        bits.start(bits.next + 2);
-        if (bits.next > bits.limit) {
-            chunk.to = STATE_RESTART;
-            break;
-        }
+        going_on = (2 + (choices >> 2 * block & 1)) * LOOKUPS;
+        ending = (choices >> 2 * block >> 1 & 1) * LOOKUPS;
     }
     chunk.blocks = blocks;
     if (fault != 0) chunk.found |= FOUND_FAULT;
