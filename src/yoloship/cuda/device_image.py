@@ -179,7 +179,10 @@ class DeviceImage(Closing):
         with self._lock:
             if self._host is None:
                 if self.is_closed:
-                    raise InputError("was closed before it was downloaded", subject="image on the GPU")
+                    raise InputError(
+                        "was closed before it was downloaded", subject="image on the GPU",
+                        hint="to keep the images of a stream, use keep_images=True",
+                    )  # fmt: skip
                 image = self._reader.read(self.pixels, self.ready)
                 image.flags.writeable = False
                 self._host = image

@@ -369,10 +369,10 @@ def in_batches(
 
     def read(ticket: _Ticket) -> None:
         image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
-        memory.release(ticket.index, image)
         if stopped.is_set():
             raise InputError("the stream was closed")
         kept = _on_host(image) if keep_images else None
+        memory.release(ticket.index, image if kept is None else kept)
         ticket.detecting = steps.submit(image)
         if keep_images:
             ticket.image = kept

@@ -17,6 +17,7 @@ from yoloship.detect.stream import ImageBudget
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.letterbox import Letterbox
 from yoloship.results.detections import Detections
+from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -335,3 +336,24 @@ def test_a_source_goes_with_its_outcome_and_does_not_wait_for_the_garbage_collec
         assert [reference() for reference in kept] == [None, None, None]
     finally:
         gc.enable()
+
+
+def test_what_is_kept_of_an_image_on_a_device_counts_as_it_lies_on_the_host(device: Device) -> None:
+    class OnDevice:
+        nbytes = 6
+
+        def host(self) -> npt.NDArray[np.uint8]:
+            return image(3)
+
+        def close(self) -> None:
+            pass
+
+    budget = ImageBudget()
+    device.gate.set()
+    steps = Steps(lambda _: True, lambda source, _: source.image, lambda one: device.submit(one.host()))  # type: ignore[attr-defined]
+    sources = [Frame(0, "a.mp4#0", OnDevice())]
+    outcomes = in_batches(sources, steps, in_flight=4, readers=1, keep_images=True, budget=budget)
+    np.testing.assert_array_equal(next(outcomes).image, image(3))
+    assert budget.held_bytes == image(3).nbytes
+    assert list(outcomes) == []
+    assert budget.held_bytes == 0
