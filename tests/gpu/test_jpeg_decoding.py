@@ -46,12 +46,21 @@ def stand_in() -> StandInNvJpeg | None:
     return nvjpeg_standin.install_if_on_the_path()
 
 
-@pytest.fixture
-def engine(stand_in: StandInNvJpeg | None, device: Device) -> Iterator[StandInNvJpeg | None]:
+@pytest.fixture(scope="module")
+def problem(stand_in: StandInNvJpeg | None, device: Device) -> str:
+    """Why there is no engine; empty if there is one."""
+    del stand_in  # which must be there before it is opened
     try:
         NvJpeg(device).close()
     except (CudaError, DependencyError) as error:
-        pytest.skip(f"no JPEG engine here: {error}")
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def engine(stand_in: StandInNvJpeg | None, problem: str) -> Iterator[StandInNvJpeg | None]:
+    if problem:
+        pytest.skip(f"no JPEG engine here: {problem}")
     yield stand_in
     if stand_in is not None:
         stand_in.fail(0)
@@ -256,6 +265,28 @@ def test_files_of_an_rgb_stream_state_their_own_order(make: Make) -> None:
     ):
         call()
         assert np.abs(fed(detector) - seen).max() <= 1.01
+
+
+def test_by_itself_the_engine_is_opened_beside_the_first_files_but_not_for_a_single_one(make: Make) -> None:
+    data = jpegs.encoded(jpegs.picture(70, 90))
+    detector = make("auto")
+    jpegs_of: Any = detector._pipeline._jpegs  # type: ignore[attr-defined]  # of a GPU
+    expected = detector(data)
+    assert jpegs_of._opener is None
+    while jpegs_of._queue is None:
+        same(detector(data), expected)
+    before = jpegs_of._queue.engine.memory.used_bytes
+    for outcome in detector.stream([data] * 20):
+        same(outcome.unwrap(), expected)
+    assert before == 0
+    assert detector.decoding.images == "gpu"
+
+
+def test_it_may_be_closed_while_the_engine_is_being_opened(make: Make) -> None:
+    data = jpegs.encoded(jpegs.picture(70, 90))
+    detector = make("auto")
+    assert len(list(detector.stream([data] * 3))) == 3
+    detector.close()
 
 
 def test_the_cpu_decodes_if_it_is_told_to(make: Make, engine: StandInNvJpeg | None) -> None:

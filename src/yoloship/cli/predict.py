@@ -541,8 +541,6 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         if workers is not None and not quiet:
             print_err(options.shared_cores(detector))
-        if images.count != 1 and not quiet and detector.device != "cpu":
-            print_err(options.decoders(detector, videos=images.has_videos))
         ledger = None if resumption is None else resumption.begun()
         makers = {
             target.name: partial(opened, target, images, files, ledger, overwrite=overwrite) for target in targets
@@ -573,6 +571,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             detector.lend_decoder(images)
         outcomes = stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))
+        if images.count != 1 and not quiet and detector.device != "cpu":
+            print_err(options.decoders(detector, videos=images.has_videos))
     if tracking is not None and console.prints:
         console.show(tracking.counts())
     console.report(run.tally, detector.info.nms)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.closing import Closing
 from yoloship.detect.gpu.jpeg_engine import JpegEngine, jpeg_file
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from yoloship.images import DecodeChoice, ImageFile
 
 
+_FILES: Final = 2
+
 _logger = logging.getLogger("yoloship.detect")
 
 
@@ -30,7 +33,8 @@ class JpegDecoding(Closing):
     Args:
         device: The GPU.
         kernels: A `KernelSet` of that device, open longer than this.
-        choice: ``gpu`` opens the engine at once; ``auto`` when it is needed; ``cpu`` never.
+        choice: ``gpu`` opens the engine at once. ``auto`` opens it beside the CPU's decoding, from the second file on,
+            because that takes most of a second. ``cpu`` never does.
         model_name: For messages.
 
     Raises:
@@ -46,6 +50,8 @@ class JpegDecoding(Closing):
         self._model_name = model_name
         self._lock = threading.Lock()
         self._queue: JpegQueue | None = None
+        self._opener: threading.Thread | None = None
+        self._files = 0
         self._is_settled = self._closed = False
         self._reason = ""
         if choice == "cpu":
@@ -96,7 +102,9 @@ class JpegDecoding(Closing):
         """A file in the form that the engine decodes; None if the host's reader must decode it."""
         if file.header.format != "JPEG":
             return None
-        queue = self.queue()
+        if not self._is_settled:
+            self._open_beside()
+        queue = self._queue
         if queue is None or queue.engine.has_given_up:
             return None
         jpeg = jpeg_file(file)
@@ -104,11 +112,24 @@ class JpegDecoding(Closing):
 
     def close(self) -> None:
         """Finish the batch in progress, fail what waits, and give everything back. Closing twice is not an error."""
-        with self._lock:
+        with self._lock:  # which who opens the engine holds
             self._closed = True
             queue = self._queue
         if queue is not None:
             queue.close()
+
+    def _open_beside(self) -> None:
+        """Open the engine in another thread, if this is not the only file so far. Until then the CPU decodes."""
+        self._files += 1
+        if self._files < _FILES or self._opener is not None:
+            return
+
+        def work() -> None:
+            with contextlib.suppress(SessionError):  # closed before it began
+                self.queue()
+
+        self._opener = threading.Thread(target=work, name="yoloship-jpeg-open")
+        self._opener.start()
 
     def _open(self) -> None:
         self._queue = queue = JpegQueue(JpegEngine(self._device, self._kernels), self._model_name)
