@@ -170,21 +170,28 @@ def test_without_a_session_the_cpu_decodes(nvdec: Nvdec, nvdec_stand_in: StandIn
     assert told == [f"{path}: decoded by the CPU: {reason}"]
 
 
-def test_a_decoder_that_fails_in_the_middle_is_replaced_by_the_cpu(
-    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (0, "decoded by the CPU: the GPU's decoder failed (Generic error in an external library)"),
+        (7, "decoded by the CPU from frame 7: frame is damaged (Generic error in an external library)"),
+    ],
+)
+def test_a_decoder_that_fails_is_replaced_by_the_cpu(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path, given: int, reason: str
 ) -> None:
     import av
 
     def fail(number: int, _frame: StandInFrame) -> None:
-        if number == 7:
+        if number == given:
             raise av.error.ExternalError(-542398533, "Generic error in an external library")
 
     if nvdec_stand_in is not None:
         nvdec_stand_in.spoil = fail
     path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE))
     on_device, told = planted(nvdec, nvdec_stand_in, path)
-    assert on_device == [True] * 7 + [False] * 5
-    assert told == [f"{path}: decoded by the CPU from frame 7: frame is damaged (Generic error in an external library)"]
+    assert on_device == [True] * given + [False] * (12 - given)
+    assert told == [f"{path}: {reason}"]
 
 
 @pytest.mark.parametrize("changed", ["width", "colorspace", "rotation"])

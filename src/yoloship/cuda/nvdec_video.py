@@ -113,6 +113,8 @@ class NvdecVideo:
                         count += 1
                         continue
                     reason = reason_of(decoded.error)
+                    if not count and decoded.error.got:  # nothing says yet that the video is what is wrong
+                        reason = f"the GPU's decoder failed ({decoded.error.got})"
                     break
                 yield decoded
                 count += 1
