@@ -315,6 +315,9 @@ def test_files_go_where_fewer_wait(rig: Rig) -> None:
     assert {str(pipeline.opened(sound, "bgr")[0].device) for _ in range(4)} == {"cuda:1"}
     gate.set()
     waiting.result().close()
+    queue.is_lost = True  # as after an error of the decoder that ends the context
+    assert {str(pipeline.opened(sound, "bgr")[0].device) for _ in range(4)} == {"cuda:1"}
+    assert_same([outcome.unwrap() for outcome in detector.stream([sound] * 6)], expected([read_image(sound)] * 6))
 
 
 def test_a_pinned_frame_is_pinned_for_both(rig: Rig) -> None:

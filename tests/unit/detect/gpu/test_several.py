@@ -11,6 +11,7 @@ import pytest
 from helpers import nvjpeg_standin
 from helpers.cuda_emulator import with_stand_in_driver
 
+TESTS = ("tests/gpu/test_several.py", "tests/gpu/test_several_commands.py")
 ROOT = Path(__file__).resolve().parents[4]
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
@@ -21,7 +22,7 @@ def test_the_tests_for_two_gpus_pass_on_two_stand_ins(tmp_path: Path) -> None:
     environment = with_stand_in_driver(tmp_path)
     environment["LD_LIBRARY_PATH"] += f":{nvjpeg_standin.folder()}"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_several.py"],
+        [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *TESTS],
         cwd=ROOT, env={**environment, "STAND_IN_DEVICES": "2"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
