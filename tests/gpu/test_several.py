@@ -471,9 +471,6 @@ def test_a_model_is_loaded_on_each(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
     with load(require(TRAINED / "coco-yolov5n.pt"), device=devices) as detector:
         assert detector.device == ("cuda:1,cuda:0" if devices == "cuda:1,0" else "cuda:0,cuda:1")
         found = detector.detect_batch(images)
-        pipeline: Any = detector._pipeline
-        setups = [pipeline.of(name)._pool._idle[0]._setup for name in ("cuda:0", "cuda:1")]
-        assert setups[0].cores is setups[1].cores  # they take turns in copying by all cores
     assert_same(found, expected(images))
     assert all(session.closed for session in sessions)
     gc.collect()

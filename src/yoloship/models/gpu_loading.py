@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -109,14 +108,12 @@ def _on_several(model: Path | bytes, ordinals: Sequence[int], choices: _Choices)
     from yoloship.detect.gpu.several import SeveralGpus
 
     with ExitStack() as stack:
-        cores = threading.Lock()
-        parts = [stack.enter_context(_on_one(model, ordinal, choices, cores)) for ordinal in ordinals]
-        pipeline = SeveralGpus(parts)
+        pipeline = SeveralGpus([stack.enter_context(_on_one(model, ordinal, choices)) for ordinal in ordinals])
         stack.pop_all()
     return pipeline
 
 
-def _on_one(model: Path | bytes, ordinal: int, choices: _Choices, cores: threading.Lock | None = None) -> Pipeline:
+def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
     from yoloship.cuda.compiler import KernelSet
     from yoloship.detect.gpu.pipeline import CudaPipeline
 
@@ -139,7 +136,7 @@ def _on_one(model: Path | bytes, ordinal: int, choices: _Choices, cores: threadi
         owned = stack.pop_all()
         try:
             return CudaPipeline(
-                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned, cores=cores
+                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned
             )
         except BaseException:
             owned.close()

@@ -70,12 +70,11 @@ class CudaPipeline(Pipeline):
         tuning: How the device is shared out.
         decode: Who decodes JPEG files and videos.
         owned: Closed with the pipeline, after its session; not if the constructor fails.
-        cores: Held while frames are copied by all cores; pipelines of several GPUs share it. None makes one.
     """
 
     session: DeviceSession
 
-    def __init__(  # noqa: PLR0913 - all but the first three have defaults
+    def __init__(
         self,
         session: DeviceSession,
         kernels: Mapping[str, Launchable],
@@ -84,7 +83,6 @@ class CudaPipeline(Pipeline):
         tuning: CudaTuning | None = None,
         decode: DecodeChoice = "auto",
         owned: ExitStack | None = None,
-        cores: threading.Lock | None = None,
     ) -> None:
         info = model.info
         self._owned = owned or ExitStack()
@@ -99,7 +97,7 @@ class CudaPipeline(Pipeline):
             uploads = stack.enter_context(Turns(session.device, int(running.steps.ordered)))
             runs = stack.enter_context(Turns(session.device, running.steps.abreast))
             self._turns = stack.pop_all()
-        setup = SlotSetup(running, largest, cores or threading.Lock(), self._tuning.plans, uploads, runs)
+        setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, uploads, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
         self._videos = VideoDecoding(session.device, kernels, decode, model.model_name)
