@@ -54,7 +54,6 @@ _JUDGE_THREADS: Final = 256
 _ALIGNMENT: Final = 16
 TAIL: Final = b"\xff" * 16
 """What follows each image's data: it ends any reading, and a reader may look at all of it."""
-_TAIL_ARRAY: Final = np.frombuffer(TAIL, np.uint8)
 MAX_UPLOAD_BYTES: Final = 512 << 20
 """Of a batch."""
 _GROWTH: Final = 1.25
@@ -185,11 +184,13 @@ class JpegCheck(Closing):
         scans = batch.scans
         staged = buffers.staging.array(np.uint8, (batch.upload_bytes,))
         staged[: scans.nbytes] = scans.view(np.uint8)
-        body = staged[scans.nbytes :]
+        # A memoryview copies under Python's lock. NumPy would give it up for each file, and get it back after 5 ms if
+        # another thread runs Python: 165 ms instead of 0.7 for 32 files were measured beside one that does.
+        body = staged[scans.nbytes :].data
         for data, header, begin in zip(batch.files, batch.headers, scans["data_at"].tolist(), strict=True):
             end = begin + header.data_bytes
-            body[begin:end] = np.frombuffer(data, np.uint8, header.data_bytes, header.data_at)
-            body[end : end + len(TAIL)] = _TAIL_ARRAY
+            body[begin:end] = memoryview(data).cast("B")[header.data_at : header.data_at + header.data_bytes]
+            body[end : end + len(TAIL)] = TAIL
         table, verdicts = buffers.upload.pointer, buffers.verdicts.pointer
         upload(stream, table, staged)
         memory = CheckMemory(table, table + scans.nbytes, buffers.chunks.pointer, verdicts)
