@@ -430,6 +430,36 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(rig: Rig) -> N
     on_second[0].buffer.close()
 
 
+def test_opening_and_closing_leaks_nothing(rig: Rig) -> None:
+    before, images = [device.usage() for device in rig.devices], make_images(5)
+    for _ in range(10):
+        with rig.detector() as detector:
+            detector.detect_batch(images)
+            detector.submit(images[0]).result()
+        rig.made.clear()
+        del detector
+        assert [device.usage() for device in rig.devices] == before
+
+
+def test_the_threads_of_a_forgotten_detector_end(rig: Rig) -> None:
+    detector, images = rig.detector(), make_images(3)
+    held = rig.on(1, images[:1])
+    for image in (*images, *held):
+        detector.submit(image).result()
+    detector.detect_batch(images)
+    pipeline: Any = detector._pipeline
+    batcher: Any = detector._batches()
+    threads = [*batcher._threads, *batcher._batcher_of(pipeline._gpus[1])._threads]
+    assert len(threads) == detector.parallel_runs + SMALL.slots
+    rig.made.clear()
+    del detector
+    gc.collect()
+    for thread in threads:
+        thread.join()
+    pipeline.close()
+    held[0].buffer.close()
+
+
 def _in_child(detector: Detector, pipe: Any) -> None:
     said = []
     image = make_images(1)[0]
