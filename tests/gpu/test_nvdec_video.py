@@ -102,9 +102,10 @@ def test_frames_that_are_not_wanted_are_passed_over(nvdec: Nvdec, tmp_path: Path
     [
         (Clip(size=SIZE, pixel_format="yuv422p"), "has pixels that the GPU's letterbox does not take (yuv422p)"),
         (Clip(size=SIZE, codec="mjpeg", pixel_format="yuvj420p"), "mjpeg: is a codec that NVDEC does not have"),
+        (Clip(size=SIZE, codec="mpeg4"), "mpeg4: is a codec that NVDEC does not have"),
         (Clip(size=SIZE, colour=(7, 1)), "states a colour matrix that the GPU's letterbox does not have (number 7)"),
     ],
-    ids=["4:2:2", "codec", "colours"],
+    ids=["4:2:2", "MJPEG", "MPEG-4", "colours"],
 )
 def test_what_the_gpu_does_not_take_is_decoded_by_the_cpu_and_said(
     nvdec: Nvdec, tmp_path: Path, clip: Clip, reason: str

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.device_pixels import ColourMatrix, PixelFormat
 
-CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "vc1"})
-"""Codecs that FFmpeg can hand to NVDEC. Whether a GPU decodes one, and in which forms, is known when it is tried."""
+CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video"})
+"""Codecs that are handed to NVDEC. Whether a GPU decodes one, and in which forms, is known when it is tried.
+
+FFmpeg could hand it MJPEG, MPEG-4 part 2 and VC-1 too. They are left to the CPU, which is fast enough for them: damage
+in MJPEG would be concealed, and the others have forms that NVDEC does not decode in the same way.
+"""
 SOFTWARE_FORMATS: Final[Mapping[str, PixelFormat]] = MappingProxyType(
     {
         "yuv420p": "nv12",
