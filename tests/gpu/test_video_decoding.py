@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from helpers.cameras import RtspCamera
 from helpers.canned_device import CannedSession
 from helpers.models import info
 from helpers.nvdec_stand_in import SIZE, StandInAv
@@ -245,3 +247,36 @@ def test_a_device_that_fails_leaves_its_videos_to_the_cpu(
     with open_source([str(path)]) as source:
         (outcome,) = make("gpu").stream(source)
     assert isinstance(outcome.error, CudaError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet")
+def test_cameras_are_decoded_on_the_device_and_answered_like_their_pixels(make: Make) -> None:
+    by_gpu, by_cpu = make(), make("cpu")
+    counts: dict[str, int] = {}
+    images: list[Any] = []
+    with (
+        RtspCamera(rate=50, image_hw=(SIZE[1], SIZE[0])) as one,
+        RtspCamera(rate=50, image_hw=(SIZE[1] + 32, SIZE[0])) as two,
+        open_source([one.address, two.address]) as source,
+    ):
+        for outcome in by_gpu.stream(source):
+            assert outcome.frame is not None
+            assert outcome.frame.stream is not None
+            assert isinstance(outcome.frame.image, DeviceImage)
+            assert outcome.frame.image.is_closed
+            assert outcome.unwrap().image_hw[1] == SIZE[0]
+            counts[outcome.frame.stream.name] = counts.get(outcome.frame.stream.name, 0) + 1
+            if len(counts) == 2 and min(counts.values()) >= 6:
+                break
+    with (
+        RtspCamera(rate=50, image_hw=(SIZE[1], SIZE[0])) as camera,
+        open_source([camera.address], SourceOptions(live="every")) as source,
+    ):
+        for outcome in by_gpu.stream(source, keep_images=True):
+            assert isinstance(outcome.image, np.ndarray)
+            expected = by_cpu(outcome.image)
+            np.testing.assert_array_equal(outcome.unwrap().boxes_xyxy, expected.boxes_xyxy)
+            images.append(outcome.image)
+            if len(images) == 5:
+                break
+    assert [image.shape for image in images] == [(SIZE[1], SIZE[0], 3)] * 5

@@ -25,7 +25,7 @@ def test_a_detector_lends_its_decoders_to_sources_with_videos(tmp_path: Path) ->
         command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "11 passed" in done.stdout
+    assert "12 passed" in done.stdout
 
 
 def test_several_gpus_decode_videos_in_turn() -> None:
