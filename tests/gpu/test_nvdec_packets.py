@@ -130,10 +130,10 @@ def test_without_a_session_the_cpu_goes_on(nvdec: Nvdec, nvdec_stand_in: StandIn
 
 def test_pixels_that_the_gpu_does_not_decode_are_refused_before_a_decoder_is_opened(nvdec: Nvdec) -> None:
     with pytest.raises(InputError, match="yuv444p: is not a form of pixels that the GPU decodes"):
-        NvdecPackets(nvdec).open(Coded("h264", "yuv444p", 1, 0))
+        NvdecPackets(nvdec).open(Coded("h264", "yuv444p", 1, True, 0))
 
 
 def test_frames_stay_in_the_decoder_no_longer_than_they_must(nvdec: Nvdec) -> None:
-    with NvdecPackets(nvdec).open(Coded("h264", None, 1, 0)) as opened:
+    with NvdecPackets(nvdec).open(Coded("h264", None, 1, True, 0)) as opened:
         context: Any = opened._decoder._context
         assert getattr(context, "_inner", context).options["flags"] == "+low_delay"

@@ -25,7 +25,7 @@ from yoloship.sources.live.messages import Alive, Arrived, Damaged, Opened, Stop
 from yoloship.sources.live.ring import SLOT_BYTES, Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -195,19 +195,31 @@ def read_address(order: Order, delivery: Delivery) -> Stopped:
 
     delivery.say_alive()
     options = {**order.options, "codec_whitelist": DECODERS}
+    opened = partial(_opened, av, order)
+    is_lossless = False
     try:
-        with av.open(order.address, options=options, timeout=order.timeout_s) as container:
+        if order.packets:
+            from yoloship.sources.live.sending import open_for_packets
+
+            container, is_lossless = open_for_packets(opened, order.address, options)
+        else:
+            container = opened(options)
+        with container:
             if not container.streams.video:
                 return Stopped("wrong", "has no video", "give the address of a video stream")
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 return Stopped("wrong", "its codec is not one that cameras use", f"send one of {DECODERS}")
-            return _read_stream(container, stream, delivery)
+            return _read_stream(container, stream, delivery, is_lossless=is_lossless)
     except FFmpegError as error:
         return why_lost(error)
 
 
-def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
+def _opened(av: Any, order: Order, options: Mapping[str, str]) -> Any:
+    return av.open(order.address, options=dict(options), timeout=order.timeout_s)
+
+
+def _read_stream(container: Any, stream: Any, delivery: Delivery, *, is_lossless: bool = False) -> Stopped:
     from av.error import FFmpegError, InvalidDataError
     from av.format import Flags
 
@@ -223,7 +235,7 @@ def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
     if delivery.asks_for_packets:
         from yoloship.sources.live.sending import first_look, send_all
 
-        held, coded = first_look(container, stream, packets, converter)
+        held, coded = first_look(container, stream, packets, converter, is_lossless=is_lossless)
         packets = chain(held, packets)
         if delivery.may_send_packets(coded):
             return _at_end(container, send_all(packets, coded, delivery.send, has_clock=has_clock))

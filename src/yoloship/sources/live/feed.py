@@ -53,6 +53,7 @@ _MAX_ERRORS: Final = 64
 _DAMAGE_SAID_S: Final = 10.0
 _WAIT_SAID_S: Final = 2.0
 _ROOM_S: Final = 0.5
+_LOSSY: Final = "parts of frames can be lost on the way, which a GPU does not tell; --decode gpu takes it nevertheless"
 _WAITS: Final = "frames come faster than they are processed, so it has to wait; --live newest drops frames instead"
 
 
@@ -303,6 +304,8 @@ class Feed:
         """
         assert self.decoding is not None
         try:
+            if not coded.is_lossless and self.decoding.has_fallback:
+                raise NotDecodedError(_LOSSY)
             unpacker.open(coded)
         except NotDecodedError as error:
             if not self.decoding.has_fallback:

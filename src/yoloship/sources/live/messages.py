@@ -90,6 +90,7 @@ class Coded:
         codec: FFmpeg's name of the codec.
         pixels: FFmpeg's name of how the CPU's decoder would lay the pixels out; None if that is not known yet.
         orientation: How frames become upright, 1 to 8, as Exif numbers it.
+        is_lossless: Whether the connection repeats what is lost on the way, as TCP does.
         size: Bytes of `data`.
         data: The codec's parameters as the container has them (FFmpeg's ``extradata``). They follow the line.
     """
@@ -97,6 +98,7 @@ class Coded:
     codec: str
     pixels: str | None
     orientation: int
+    is_lossless: bool
     size: int
     data: bytes = b""
 
@@ -237,6 +239,7 @@ def _is_coded(message: Any, slots: int) -> bool:
         _is_name(message.codec)
         and (message.pixels is None or _is_name(message.pixels))
         and is_int(message.orientation, 1, 8)
+        and type(message.is_lossless) is bool
         and is_int(message.size, 0, MAX_EXTRADATA_BYTES)
         and message.data == b""
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.sources.live.messages import MAX_EXTRADATA_BYTES, MAX_PACKET_BYTES, Coded, Damaged, Packet
 from yoloship.sources.pixels import orientation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from yoloship.sources.live.messages import Message
     from yoloship.sources.pixels import Converter
@@ -19,7 +21,9 @@ _MOST_HELD: Final = 32
 """Packets before the first frame of such a file. If there are more, it counts as upright."""
 
 
-def first_look(container: Any, stream: Any, packets: Iterator[Any], converter: Converter) -> tuple[list[Any], Coded]:
+def first_look(
+    container: Any, stream: Any, packets: Iterator[Any], converter: Converter, *, is_lossless: bool
+) -> tuple[list[Any], Coded]:
     """What a parent has to know before it can decode a stream.
 
     PyAV does not tell the rotation that a container states, but its frames do. So the first frame of a container that
@@ -30,6 +34,7 @@ def first_look(container: Any, stream: Any, packets: Iterator[Any], converter: C
         stream: Its video.
         packets: Those of the stream.
         converter: Reads the rotation of a frame.
+        is_lossless: Whether the connection repeats what is lost on the way.
 
     Returns:
         The packets that were looked at, and what to tell.
@@ -53,7 +58,8 @@ def first_look(container: Any, stream: Any, packets: Iterator[Any], converter: C
         if context.is_open:
             context.flush_buffers()
     extradata = context.extradata or b""
-    return held, Coded(context.codec.canonical_name, context.pix_fmt, orientation, len(extradata), extradata)
+    codec, pixels = context.codec.canonical_name, context.pix_fmt
+    return held, Coded(codec, pixels, orientation, is_lossless, len(extradata), extradata)
 
 
 def send_all(packets: Iterator[Any], coded: Coded, send: Callable[[Message], None], *, has_clock: bool) -> float:
@@ -75,7 +81,7 @@ def send_all(packets: Iterator[Any], coded: Coded, send: Callable[[Message], Non
         if packet.has_sidedata("new_extradata"):
             changed = bytes(packet.get_sidedata("new_extradata"))
             if len(changed) <= MAX_EXTRADATA_BYTES:
-                send(Coded(coded.codec, coded.pixels, coded.orientation, len(changed), changed))
+                send(replace(coded, size=len(changed), data=changed))
         if packet.pts is not None and packet.time_base is not None:
             reached_s = max(reached_s, float(packet.pts * packet.time_base))
         if packet.size > MAX_PACKET_BYTES:
@@ -84,3 +90,27 @@ def send_all(packets: Iterator[Any], coded: Coded, send: Callable[[Message], Non
             pts, dts = (packet.pts, packet.dts) if has_clock else (None, None)
             send(Packet(pts, dts, packet.is_keyframe, packet.is_corrupt, packet.size, bytes(packet)))
     return reached_s
+
+
+def open_for_packets(
+    opened: Callable[[Mapping[str, str]], Any], address: str, options: Mapping[str, str]
+) -> tuple[Any, bool]:
+    """Open an address in the way in which nothing is lost, if it has one. RTSP then runs over TCP alone.
+
+    Args:
+        opened: Opens it with options of FFmpeg.
+        address: Where the stream is.
+        options: Of FFmpeg.
+
+    Returns:
+        The container, and whether the connection repeats what is lost on the way.
+    """
+    scheme = address.partition("://")[0].lower()
+    if scheme not in {"rtsp", "rtsps"}:
+        return opened(options), scheme not in {"udp", "rtp"}
+    try:
+        return opened({**options, "rtsp_transport": "tcp"}), True
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise
+    return opened(options), False

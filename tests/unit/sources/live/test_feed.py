@@ -15,6 +15,7 @@ from helpers.packet_decoding import CpuPackets, Pretended
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
 from yoloship.sources.live import connection, feed
+from yoloship.sources.live.decoder import FRAMES, PACKETS
 from yoloship.sources.live.feed import MAX_DELAY_S, Feed, delay_before
 from yoloship.sources.live.states import State
 from yoloship.sources.live.target import target_of
@@ -410,7 +411,26 @@ def test_packets_that_nobody_asked_for_are_not_decoded(monkeypatch: pytest.Monke
 
 
 def test_a_packet_that_breaks_off_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    coded = '{"kind": "Coded", "codec": "h264", "pixels": null, "orientation": 1, "size": 60000}\\nx'
+    coded = (
+        '{"kind": "Coded", "codec": "h264", "pixels": null, "orientation": 1, "is_lossless": true, "size": 60000}\\nx'
+    )
     monkeypatch.setattr(connection, "_PROGRAM", f"print('{coded}', flush=True)")
     with Watched("tcp://127.0.0.1:1", CpuPackets()) as watched:
         watched.hears("its decoder died (exit code 0)")
+
+
+def test_a_connection_that_loses_packets_is_left_to_the_cpu_which_tells_damaged_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coded = '{"kind": "Coded", "codec": "h264", "pixels": null, "orientation": 1, "is_lossless": false, "size": 0}'
+    ends = "stopped = json.dumps(dict(kind='Stopped', loss='wrong', problem=str(answer), hint=''))"
+    program = f"sys.stdin.buffer.readline(); print('{coded}', flush=True); answer = sys.stdin.buffer.read(1)[0]; {ends}"
+    monkeypatch.setattr(connection, "_PROGRAM", f"import json, sys; {program}; print(stopped, flush=True)")
+    for decoding, answer in ((CpuPackets(), FRAMES), (CpuPackets(has_fallback=False), PACKETS)):
+        with Watched("tcp://127.0.0.1:1", decoding) as watched:
+            watched.hears(f"given up: {answer}")
+            is_said = any(
+                "decoded by the CPU: parts of frames can be lost on the way" in line for line in watched.events
+            )
+            assert is_said == (answer == FRAMES)
+        assert len(decoding.opened) == (answer == PACKETS)

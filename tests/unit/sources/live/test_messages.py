@@ -33,8 +33,8 @@ GOOD: list[Message] = [
     Opened(None, None),
     Arrived(3, 12, 1080, 1920, -5, 2),
     Arrived(0, 0, 1, 1, None),
-    Coded("h264", "yuv420p", 6, 0),
-    Coded("hevc", None, 1, MAX_EXTRADATA_BYTES),
+    Coded("h264", "yuv420p", 6, True, 0),
+    Coded("hevc", None, 1, False, MAX_EXTRADATA_BYTES),
     Packet(-5, None, True, False, 1),
     Packet(None, 7, False, True, MAX_PACKET_BYTES),
     Damaged(4),
@@ -42,7 +42,7 @@ GOOD: list[Message] = [
     Stopped("wrong", "has no video", "give another"),
 ]
 ARRIVED = {"kind": "Arrived", "slot": 0, "index": 0, "height": 2, "width": 2, "pts": None, "dropped": 0}
-CODED = {"kind": "Coded", "codec": "h264", "pixels": None, "orientation": 1, "size": 0}
+CODED = {"kind": "Coded", "codec": "h264", "pixels": None, "orientation": 1, "is_lossless": True, "size": 0}
 PACKET = {"kind": "Packet", "pts": None, "dts": None, "is_key": True, "is_corrupt": False, "size": 1}
 BAD: list[Any] = [
     {**CODED, "codec": "h264/../x"},
@@ -52,6 +52,7 @@ BAD: list[Any] = [
     {**CODED, "orientation": 0},
     {**CODED, "orientation": 9},
     {**CODED, "orientation": True},
+    {**CODED, "is_lossless": 1},
     {**CODED, "size": MAX_EXTRADATA_BYTES + 1},
     {**CODED, "size": -1},
     {**CODED, "data": ""},

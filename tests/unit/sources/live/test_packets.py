@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet")
-CODED = Coded("h264", "yuv420p", 1, 0)
+CODED = Coded("h264", "yuv420p", 1, True, 0)
 
 
 def sent(count: int = 12) -> list[Packet]:
