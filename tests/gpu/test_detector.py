@@ -363,6 +363,15 @@ def test_a_prepared_detector_makes_nothing_ready_any_more(make: Maker) -> None:
     detector(make_images(1)[0])
 
 
+def test_a_streams_first_images_wait_for_one_batch_size_alone(make: Maker) -> None:
+    detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
+    session: Any = detector.session
+    images = make_images(20)
+    for outcome in detector.stream(images):
+        assert_same(outcome.unwrap(), cpu(images[outcome.index]))
+    assert [context.inputs["images"].shape[0] for context in session.contexts] == [8]
+
+
 def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
     sources: list[Any] = make_images(20)

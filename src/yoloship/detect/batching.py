@@ -79,6 +79,20 @@ class _Request:
         return self.image.letterbox.input_hw, self.options
 
 
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """How a `Batcher` gathers images for a run.
+
+    Attributes:
+        count: From the number of images of one kind that wait, 1 or more, their canvas size and options to the number
+            that the next run takes, 1 or more.
+        busy: Runs at the same time that keep the device busy; beside as many, only full ones begin.
+    """
+
+    count: Callable[[int, tuple[int, int], DetectOptions], int]
+    busy: int
+
+
 class Batcher:
     """Threads that run the waiting images in batches; images of a batch have the same canvas size and options.
 
@@ -91,10 +105,22 @@ class Batcher:
         sizes: Numbers of images that a run may have, ascending from 1.
         waiting: Images that may wait; with more, `submit` blocks.
         model_name: The model's name, for messages.
+        gathering: How images are gathered; None takes as many as the largest size that they fill, whatever else runs.
     """
 
-    def __init__(self, run: Run, *, threads: int, sizes: tuple[int, ...], waiting: int, model_name: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        threads: int,
+        sizes: tuple[int, ...],
+        waiting: int,
+        model_name: str,
+        gathering: Gathering | None = None,
+    ) -> None:
         self._run = run
+        self._gathering = gathering or Gathering(partial(_filled, sizes), threads)
+        self._running = 0
         self._sizes = sizes
         self._model_name = model_name
         self._waiting: deque[_Request] = deque()
@@ -180,9 +206,11 @@ class Batcher:
                 ran = Ran(started, time.perf_counter(), len(running))
                 _logger.debug("a batch of %d took %.1f ms", ran.images, 1000 * (ran.ended_s - ran.started_s))
             except BaseException as error:
+                self._end()
                 for request in running:
                     request.future.set_exception(error)
             else:
+                self._end()
                 for request, detections in zip(running, found, strict=True):
                     request.future.ran = ran
                     request.future.set_result(detections)
@@ -193,17 +221,38 @@ class Batcher:
         while True:
             self._calls.get()
             with self._lock:
-                alike = 0
-                most = min(len(self._waiting), self._sizes[-1])
-                while alike < most and self._waiting[alike].kind == self._waiting[0].kind:
-                    alike += 1
-                count = max((size for size in self._sizes if size <= alike), default=0)
-                requests = [self._waiting.popleft() for _ in range(count)]
-                is_over = (self._closed or self._abandoned) and not requests
+                requests = self._gathered()
+                self._running += bool(requests)
+                is_over = (self._closed or self._abandoned) and not self._waiting and not requests
+            if requests and self._waiting:
+                self._calls.put(None)  # there may be no other call for those
             if is_over:
                 self._calls.put(None)
             if is_over or requests:
                 return requests
+
+    def _gathered(self) -> list[_Request]:
+        """Take the images of the next run; none if it has to wait. The lock is held."""
+        alike, most = 0, min(len(self._waiting), self._sizes[-1])
+        while alike < most and self._waiting[alike].kind == self._waiting[0].kind:
+            alike += 1
+        is_full = alike == self._sizes[-1] or alike < len(self._waiting)
+        if not alike or (self._running >= self._gathering.busy and not is_full and not self._abandoned):
+            return []
+        first = self._waiting[0]
+        count = self._gathering.count(alike, first.image.letterbox.input_hw, first.options)
+        return [self._waiting.popleft() for _ in range(count)]
+
+    def _end(self) -> None:
+        """A run is over: what waited for that may begin."""
+        with self._lock:
+            self._running -= 1
+        self._calls.put(None)
+
+
+def _filled(sizes: Sequence[int], waiting: int, _input_hw: tuple[int, int], _options: DetectOptions) -> int:
+    """The largest size that so many images fill."""
+    return max(size for size in sizes if size <= waiting)
 
 
 def submitted(

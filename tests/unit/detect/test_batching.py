@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship.detect.batching import Batcher
+from yoloship.detect.batching import Batcher, Gathering
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
 from yoloship.errors import SessionError
@@ -177,3 +177,27 @@ def test_one_that_is_abandoned_runs_what_waits_and_ends_its_threads(threads: int
     for thread in batcher._threads:
         thread.join()
         assert not thread.is_alive()
+
+
+def test_beside_as_many_runs_as_keep_the_device_busy_only_full_ones_begin() -> None:
+    gate, order = Gate(), list[int]()
+
+    def count(waiting: int, _input_hw: tuple[int, int], _options: DetectOptions) -> int:
+        order.append(waiting)
+        return waiting
+
+    how = Gathering(count, busy=1)
+    batcher = Batcher(gate, threads=3, sizes=(1, 2, 4), waiting=100, model_name="m", gathering=how)
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    gate.begun.wait()
+    gate.begun.clear()
+    futures += [batcher.submit(frame(number), OPTIONS) for number in (1, 2, 3)]
+    assert not gate.begun.wait(0.05)  # they are not four
+    futures += [batcher.submit(frame(number), OPTIONS) for number in (4, 5)]
+    assert gate.begun.wait()
+    gate.open.set()
+    for future in futures:
+        future.result()
+    batcher.close()
+    assert gate.batches == [[0], [1, 2, 3, 4], [5]]
+    assert order == [1, 4, 1]

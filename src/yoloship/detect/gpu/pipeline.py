@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -19,16 +20,17 @@ from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
-from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
+from yoloship.detect.batching import Batcher, Gathering, Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
 from yoloship.detect.gpu.decoding import JpegDecoding
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
+from yoloship.detect.gpu.readiness import Readiness
 from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.gpu.turns import Turns
 from yoloship.detect.gpu.video_decoding import VideoDecoding
-from yoloship.detect.pipeline import Pipeline
+from yoloship.detect.pipeline import WAITING, Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
 from yoloship.errors import CudaError, YoloshipError
 from yoloship.images import ImageFile, open_image, read_image, stated_order
@@ -54,6 +56,8 @@ _logger = logging.getLogger("yoloship.detect")
 
 
 _TRANSFERS: Final = 512
+_BUSY: Final = 2
+"""Runs that keep the GPU busy: one computes while another goes up or comes down."""
 READERS: Final = 16
 """Files that are read at once for one GPU."""
 
@@ -99,6 +103,7 @@ class CudaPipeline(Pipeline):
             self._turns = stack.pop_all()
         setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, uploads, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
+        self._readiness = Readiness(self._pool, self._batches, self._batch)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
         self._videos = VideoDecoding(session.device, kernels, decode, model.model_name)
         self._intake = Stream(session.device)
@@ -226,10 +231,31 @@ class CudaPipeline(Pipeline):
             InputError: the network takes no canvas of that size, or no such batch.
             SessionError: the network failed, or the pipeline is closed.
         """
-        pool, frames = self._pool, _frames(images)
-        slot = pool.take()
+        return self._run(self._pool.take(), _frames(images), self._batch(len(images)), options)
+
+    def run_waiting(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
+        """Do what `run` does, in a batch that is ready if there is one; see `Readiness`."""
+        frames = _frames(images)
+        input_hw = frames[0].letterbox.input_hw
+        slot, batch = self._readiness.take(len(frames), input_hw, options)
+        return self._run(slot, frames, batch, options)
+
+    def batcher(self) -> Batcher:
+        """Make the threads of `Detector.submit`."""
+        runs, sizes = self.parallel_runs, self.batches
+        return Batcher(
+            self.run_waiting,
+            threads=runs,
+            sizes=sizes,
+            waiting=WAITING * runs * sizes[-1],
+            model_name=self.model.model_name,
+            gathering=Gathering(self._readiness.count, _BUSY),
+        )
+
+    def _run(self, slot: Slot, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Result]:
+        pool = self._pool
         try:
-            found = slot.run(frames, self._batch(len(frames)), options)
+            found = slot.run(frames, batch, options)
         except BaseException as error:
             pool.give_after(slot, error)
             full = isinstance(error, CudaError) and error.code == OUT_OF_MEMORY
@@ -255,6 +281,7 @@ class CudaPipeline(Pipeline):
             keep_images: Whether each `Outcome` carries its image.
         """
         readers = max(2, min(READERS, usable_cores()))
+        self._expect(sources, steps.options)
         return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
 
     @property
@@ -331,6 +358,14 @@ class CudaPipeline(Pipeline):
         self._intake.close()
         self.session.close()
         self._owned.close()
+
+    def _expect(self, sources: Iterable[object], options: DetectOptions) -> None:
+        """Make ready what a stream is about to need while reading begins, if that can be known."""
+        if isinstance(sources, Source) and sources.is_live:
+            return  # whose images come one by one
+        images = len(sources) if isinstance(sources, Sized) else self.max_batch
+        if images and self.model.shape_mode == "square":
+            self._readiness.begin(min(images, self.max_batch), self.model.input_hw, options)
 
     def _decoded(self, files: Sequence[QueuedJpeg]) -> list[Frame]:
         """Decode files in this thread. The first that is damaged raises."""

@@ -53,12 +53,16 @@ class Slot(Closing):
     Args:
         setup: What it has in common with others.
 
+    Attributes:
+        ready: Batches, each with the (height, width) of its canvas, that nothing has to be made for.
+
     Raises:
         CudaError: out of memory, or the device failed.
     """
 
     def __init__(self, setup: SlotSetup) -> None:
         self._setup = setup
+        self.ready: frozenset[tuple[int, tuple[int, int]]] = frozenset()
         self._plans: OrderedDict[tuple[int, tuple[int, int]], Plan] = OrderedDict()
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
@@ -169,9 +173,12 @@ class Slot(Closing):
         plan = self._plans.get(key)
         if plan is None:
             while len(self._plans) >= self._setup.plans:
-                self._plans.popitem(last=False)[1].close()
+                last, old = self._plans.popitem(last=False)
+                self.ready -= {last}
+                old.close()
             with self._setup.model.session.making:
                 plan = self._plans[key] = Plan(self._setup.model, self.calls, batch, input_hw)
+            self.ready |= {key}
         elif len(self._plans) > 1:
             self._plans.move_to_end(key)
         return plan
@@ -194,6 +201,7 @@ class SlotPool:
         self._limit = limit
         self._model_name = model_name
         self._idle: list[Slot] = []
+        self._used: list[Slot] = []
         self._out = 0
         """Slots in use, being made, or being closed."""
         self._closed = False
@@ -231,22 +239,105 @@ class SlotPool:
                 raise SessionError("the detector is closed", subject=self._model_name)
             self._out += 1
             if self._idle:
-                return self._idle.pop()
+                return self._lent(self._idle.pop())
+        return self._made()
+
+    def take_if(
+        self, suits: Callable[[Slot], bool], *, comes: Callable[[], bool] = lambda: False
+    ) -> tuple[Slot | None, bool]:
+        """A slot that suits, as `take`, and whether the caller waited for it.
+
+        It waits while one that suits is in use, or is about to come. If there is none, it gives None.
+
+        Args:
+            suits: Whether a slot does. It is called with the pool's lock.
+            comes: Whether another thread makes one that suits; `look_again` is called when it no longer does.
+
+        Raises:
+            SessionError: the pool is closed.
+        """
+        self.check_process()
+        waited = False
+        with self._lock:
+            while not self._closed:
+                found = next((slot for slot in reversed(self._idle) if suits(slot)), None)
+                if found is not None:
+                    self._idle.remove(found)
+                    self._out += 1
+                    return self._lent(found), waited
+                if not comes() and not any(map(suits, self._used)):
+                    return None, waited
+                waited = True
+                self._wait_for_room()
+            raise SessionError("the detector is closed", subject=self._model_name)
+
+    def take_lacking(self, lacks: Callable[[Slot], bool]) -> Slot | None:
+        """A slot that lacks something, as `take`: a new one if there is room; None if no slot lacks it.
+
+        Args:
+            lacks: Whether a slot does. It is called with the pool's lock.
+
+        Raises:
+            CudaError: a slot cannot be made.
+            SessionError: the pool is closed.
+        """
+        self.check_process()
+        with self._lock:
+            while not self._closed:
+                found = next((slot for slot in self._idle if lacks(slot)), None)
+                has_room = self._out + len(self._idle) < self._limit
+                if found is not None or has_room:
+                    self._out += 1
+                    if found is None:
+                        break
+                    self._idle.remove(found)
+                    return self._lent(found)
+                if not any(map(lacks, self._used)) and self._out == len(self._used):
+                    return None
+                self._wait_for_room()
+            else:
+                raise SessionError("the detector is closed", subject=self._model_name)
+        return self._made()
+
+    def slots(self) -> list[Slot]:
+        """All slots that have been made."""
+        with self._lock:
+            return [*self._idle, *self._used]
+
+    def any_lacks(self, lacks: Callable[[Slot], bool]) -> bool:
+        """Whether `take_lacking` would give a slot in the end."""
+        with self._lock:
+            return self._out + len(self._idle) < self._limit or any(map(lacks, [*self._idle, *self._used]))
+
+    def look_again(self) -> None:
+        """Wake those who wait in `take_if`: what they wait for may not come any more."""
+        with self._lock:
+            self._free.notify_all()
+
+    def _lent(self, slot: Slot) -> Slot:
+        self._used.append(slot)
+        return slot
+
+    def _made(self) -> Slot:
+        """A new slot for the caller, who has counted it."""
         try:
-            return self._make()
+            slot = self._make()
         except BaseException:
             self._forget(1)
             raise
+        with self._lock:
+            return self._lent(slot)
 
     def give(self, slot: Slot) -> None:
         """Give a slot back."""
         with self._lock:
+            self._used.remove(slot)
             self._idle.append(slot)
             self._out -= 1
             if self._closed:
                 self._back.notify_all()
             else:
-                self._free.notify()
+                self._free.notify_all()  # not every slot suits everyone who waits
 
     def give_after(self, slot: Slot, error: BaseException) -> None:
         """Give back a slot whose batch ended in an error: one that refused its input serves on, any other is closed.
@@ -266,6 +357,8 @@ class SlotPool:
 
     def drop(self, slot: Slot) -> None:
         """Give back a slot that failed; another is made in its place when needed."""
+        with self._lock:
+            self._used.remove(slot)
         try:
             with contextlib.suppress(YoloshipError):  # what it failed with says more
                 slot.close()
@@ -304,6 +397,6 @@ class SlotPool:
         """Count slots as gone."""
         with self._lock:
             self._out -= slots
-            self._free.notify()
+            self._free.notify_all()
             if self._closed:
                 self._back.notify_all()

@@ -1,0 +1,163 @@
+"""Which images run in which batch while some sizes are ready and others are not, on slots that only remember."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from yoloship.detect.gpu.readiness import Readiness
+from yoloship.detect.gpu.slots import SlotPool
+from yoloship.detect.options import DetectOptions
+from yoloship.errors import CudaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+pytestmark = pytest.mark.timeout(20)  # of what hangs if it fails; nothing here depends on how fast it goes
+
+SIZES = (1, 4, 16, 32)
+HW = (64, 64)
+OPTIONS = DetectOptions()
+
+
+class Slot:
+    """Takes as long to make a batch ready as the test wants."""
+
+    def __init__(self, ready: Iterable[int] = ()) -> None:
+        self.ready = frozenset((batch, HW) for batch in ready)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.may_end.set()
+        self.fails: Exception | None = None
+
+    def prepare(self, batch: int, input_hw: tuple[int, int], _: DetectOptions) -> None:
+        self.begun.set()
+        self.may_end.wait()
+        if self.fails:
+            raise self.fails
+        self.ready |= {(batch, input_hw)}
+
+    def close(self) -> None:
+        pass
+
+
+class Rig:
+    def __init__(self, *slots: Slot, made: int = 0) -> None:
+        """Slots, of which the first `made` are there already."""
+        waiting: Any = iter(slots)
+        self.pool = SlotPool(lambda: next(waiting), len(slots), "m")
+        for slot in [self.pool.take() for _ in range(made)]:
+            self.pool.give(slot)
+        self.readiness = Readiness(self.pool, SIZES, lambda size: size)
+
+    def run(self, images: int) -> tuple[Any, int]:
+        slot, batch = self.readiness.take(images, HW, OPTIONS)
+        self.pool.give(slot)
+        return slot, batch
+
+
+def wait_until_none_is_made() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "yoloship-ready":
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "taken"), [(1, 1), (2, 1), (3, 3), (4, 4), (11, 4), (12, 12), (23, 16), (24, 24), (31, 31), (90, 32)]
+)
+def test_a_run_takes_what_fills_it_or_nearly(waiting: int, taken: int) -> None:
+    assert Rig(Slot(SIZES), made=1).readiness.count(waiting, HW, OPTIONS) == taken
+    assert Rig(Slot()).readiness.count(waiting, HW, OPTIONS) == taken
+
+
+def test_images_run_in_what_is_ready_whatever_would_suit_them_better() -> None:
+    large = Rig(Slot([32]), Slot(), made=1)
+    assert [large.readiness.count(waiting, HW, OPTIONS) for waiting in (1, 5, 32, 40)] == [1, 5, 32, 32]
+    assert [large.run(images)[1] for images in (1, 5, 32)] == [32, 32, 32]
+    small = Rig(Slot([1]), Slot(), made=1)
+    assert [small.readiness.count(waiting, HW, OPTIONS) for waiting in (1, 5)] == [1, 1]
+
+
+def test_another_canvas_is_not_ready() -> None:
+    rig = Rig(Slot([32]), made=1)
+    assert rig.readiness.count(5, (32, 32), OPTIONS) == 4
+    slot, batch = rig.readiness.take(5, (32, 32), OPTIONS)
+    rig.pool.give(slot)
+    assert batch == 16
+
+
+def test_images_wait_for_what_is_being_made_ready_if_it_will_fit() -> None:
+    slot = Slot()
+    slot.may_end.clear()
+    rig = Rig(slot, Slot())
+    rig.readiness.begin(30, HW, OPTIONS)
+    found: list[tuple[Any, int]] = []
+    waiting = threading.Thread(target=lambda: found.append(rig.run(3)), daemon=True)
+    waiting.start()
+    assert slot.begun.wait(10)
+    waiting.join(0.05)
+    assert not found
+    slot.may_end.set()
+    waiting.join()
+    assert found == [(slot, 32)]
+
+
+def test_what_could_not_be_made_ready_is_left_to_who_needs_it(caplog: pytest.LogCaptureFixture) -> None:
+    slot = Slot()
+    slot.fails = CudaError("out of memory", code=2)
+    rig = Rig(slot, Slot())
+    with caplog.at_level("INFO", "yoloship.detect"):
+        rig.readiness.begin(32, HW, OPTIONS)
+        wait_until_none_is_made()
+    assert "runs of 32 images are not ready: out of memory" in caplog.text
+    other, batch = rig.run(3)
+    assert other is not slot
+    assert batch == 4
+
+
+def test_what_is_missed_often_is_made_ready_beside() -> None:
+    rig = Rig(Slot([1]), Slot(), made=1)
+    for _ in range(8):
+        assert rig.readiness.count(4, HW, OPTIONS) == 1
+    wait_until_none_is_made()
+    assert rig.readiness.count(4, HW, OPTIONS) == 4
+    assert rig.run(4)[1] == 4
+
+
+def test_slots_that_are_waited_for_often_get_company_until_all_are_alike() -> None:
+    slots = Slot([32]), Slot()
+    rig = Rig(*slots, made=1)
+    for _ in range(8):
+        slot, _ = rig.readiness.take(32, HW, OPTIONS)
+        waiting = threading.Thread(target=lambda: rig.run(32), daemon=True)
+        waiting.start()
+        while not rig.pool._free._waiters:  # type: ignore[attr-defined]  # it has no public sign of its waiters
+            pass
+        rig.pool.give(slot)
+        waiting.join()
+    wait_until_none_is_made()
+    assert all((32, HW) in slot.ready for slot in slots)
+    assert not rig.pool.any_lacks(lambda slot: (32, HW) not in slot.ready)
+    assert rig.pool.take_lacking(lambda slot: (32, HW) not in slot.ready) is None
+
+
+def test_closing_lets_those_go_who_wait_for_a_slot_that_suits() -> None:
+    rig = Rig(Slot([32]), made=1)
+    slot, _ = rig.readiness.take(32, HW, OPTIONS)
+    said: list[str] = []
+
+    def work() -> None:
+        try:
+            rig.run(32)
+        except Exception as error:
+            said.append(str(error))
+
+    waiting = threading.Thread(target=work, daemon=True)
+    waiting.start()
+    closing = threading.Thread(target=rig.pool.close, daemon=True)
+    closing.start()
+    waiting.join()
+    rig.pool.give(slot)
+    closing.join()
+    assert said == ["m: the detector is closed"]
