@@ -86,11 +86,11 @@ class Gathering:
     Attributes:
         count: From the number of images of one kind that wait, 1 or more, their canvas size and options to the number
             that the next run takes, 1 or more.
-        busy: Runs at the same time that keep the device busy; beside as many, only full ones begin.
+        busy: Runs at the same time that keep the device busy; beside as many, only full ones begin. None: never.
     """
 
     count: Callable[[int, tuple[int, int], DetectOptions], int]
-    busy: int
+    busy: int | None = None
 
 
 class Batcher:
@@ -119,7 +119,7 @@ class Batcher:
         gathering: Gathering | None = None,
     ) -> None:
         self._run = run
-        self._gathering = gathering or Gathering(partial(_filled, sizes), threads)
+        self._gathering = gathering or Gathering(partial(_filled, sizes))
         self._running = 0
         self._sizes = sizes
         self._model_name = model_name
@@ -237,7 +237,9 @@ class Batcher:
         while alike < most and self._waiting[alike].kind == self._waiting[0].kind:
             alike += 1
         is_full = alike == self._sizes[-1] or alike < len(self._waiting)
-        if not alike or (self._running >= self._gathering.busy and not is_full and not self._abandoned):
+        busy = self._gathering.busy
+        is_busy = busy is not None and self._running >= busy
+        if not alike or (is_busy and not is_full and not self._abandoned):
             return []
         first = self._waiting[0]
         count = self._gathering.count(alike, first.image.letterbox.input_hw, first.options)
