@@ -292,6 +292,7 @@ def test_it_may_be_closed_while_the_engine_is_being_opened(make: Make) -> None:
 def test_the_cpu_decodes_if_it_is_told_to(make: Make, engine: StandInNvJpeg | None) -> None:
     detector = make("cpu")
     assert (detector.decoding.images, detector.decoding.reason) == ("cpu", "chosen")
+    assert [maker._pipeline.files_ahead for maker in (detector, make("gpu"))] == [0, 64]
     before = engine.calls if engine else 0
     detector(jpegs.encoded(jpegs.picture(70, 90)))
     assert (engine.calls if engine else 0) == before

@@ -311,6 +311,11 @@ class Pipeline(Closing):
         return "cpu (the CPU prepares the images)"
 
     @property
+    def files_ahead(self) -> int:
+        """Files of a stream that decoders of its own may have, beside the images that wait for runs or are in them."""
+        return 0
+
+    @property
     def decoding(self) -> Decoding:
         """Who decodes image files."""
         return Decoding("cpu", "the CPU prepares the images")

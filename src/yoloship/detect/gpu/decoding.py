@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.closing import Closing
-from yoloship.detect.gpu.jpeg_engine import JpegEngine, jpeg_file
+from yoloship.detect.gpu.jpeg_engine import MAX_FILES, JpegEngine, jpeg_file
 from yoloship.detect.gpu.jpeg_queue import JpegQueue, QueuedJpeg
 from yoloship.detect.pipeline import Decoding
 from yoloship.errors import CudaError, DependencyError, SessionError
@@ -68,6 +68,11 @@ class JpegDecoding(Closing):
         if queue.engine.has_given_up:
             return Decoding("cpu", "the GPU refused too many files")
         return Decoding("gpu", queue.engine.library)
+
+    @property
+    def files_ahead(self) -> int:
+        """Files worth reading ahead for the engine: a batch in it, and one that waits; 0 if the CPU decodes."""
+        return 0 if self._is_settled and self._queue is None else 2 * MAX_FILES
 
     def queue(self) -> JpegQueue | None:
         """The queue of the GPU's engine; None if the CPU decodes.

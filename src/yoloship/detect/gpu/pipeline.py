@@ -207,6 +207,11 @@ class CudaPipeline(Pipeline):
         return self._videos.chosen
 
     @property
+    def files_ahead(self) -> int:
+        """Files of a stream that the GPU's decoder may have; 0 if the CPU decodes."""
+        return self._jpegs.files_ahead
+
+    @property
     def files_waiting(self) -> int:
         """Files that wait for the GPU's decoder."""
         return self._jpegs.waiting
@@ -438,7 +443,7 @@ def stream_to_device(
     outcomes = in_batches(
         sources if mixed is None else mixed,
         Steps(is_read, read, submit),
-        in_flight=pipeline.parallel_runs * pipeline.max_batch,
+        in_flight=pipeline.parallel_runs * pipeline.max_batch + pipeline.files_ahead,
         readers=readers,
         keep_images=keep_images,
     )

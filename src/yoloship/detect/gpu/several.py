@@ -179,6 +179,11 @@ class SeveralGpus(Pipeline):
         return "; ".join(dict.fromkeys(gpu.pipeline.video_decoding for gpu in self._gpus))
 
     @property
+    def files_ahead(self) -> int:
+        """Files of a stream that the decoders of all GPUs may have."""
+        return sum(gpu.pipeline.files_ahead for gpu in self._gpus)
+
+    @property
     def decoding(self) -> Decoding:
         """Who decodes image files; the reason names the GPUs that do not, if others do."""
         found = {gpu.name: gpu.pipeline.decoding for gpu in self._gpus}
