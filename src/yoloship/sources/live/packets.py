@@ -127,6 +127,8 @@ class Unpacker(Closing):
             self._decoder = self._decoding.open(coded)
         except YoloshipError as error:
             raise NotDecodedError(_reason(error)) from error
+        except Exception as error:  # see `_decoded`
+            raise NotDecodedError(f"{type(error).__name__}: {error}") from error
 
     def frames(self, packet: Packet | Coded | Damaged | None) -> Iterator[Shown | Damaged | Alive]:
         """What a message of the decoder process gives.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,11 @@ def test_what_the_device_does_not_decode_is_said() -> None:
         pytest.raises(NotDecodedError, match="h264: is a codec that NVDEC does not have"),
     ):
         one.open(CODED)
+    with (
+        Unpacker(CpuPackets(), 1, lambda _: None) as one,
+        pytest.raises(NotDecodedError, match="UnknownCodecError: c264"),
+    ):
+        one.open(replace(CODED, codec="c264"))
     decoding = CpuPackets(fails_at=3)
     with unpacker(decoding) as one, pytest.raises(NotDecodedError, match="has no session left"):
         taken(one, sent())
