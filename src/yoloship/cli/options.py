@@ -409,8 +409,8 @@ decode = option(
     "--decode",
     type=click.Choice(("auto", "gpu", "cpu")),
     default="auto",
-    help="Who decodes image files and videos if the model runs on a GPU: cpu; gpu, which fails if it cannot decode; or "
-    "auto, which takes the GPU for what it can decode. Default: auto.",
+    help="Who decodes image files, videos and streams if the model runs on a GPU: cpu; gpu, which fails if it cannot "
+    "decode; or auto, which takes the GPU for what it can decode. Default: auto.",
 )
 imgsz = option(
     "--imgsz",
