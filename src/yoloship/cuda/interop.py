@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.device import call
+from yoloship.cuda.device import call, driver
 from yoloship.cuda.stream import BorrowedStream, Event
 from yoloship.errors import InputError
 
@@ -46,6 +48,7 @@ class ForeignFrame(Closing):
     Args:
         array: Any object with `__dlpack__` or `__cuda_array_interface__`: a torch tensor, a CuPy array.
         stream: The stream that will read it.
+        mark: What may be used to order the two streams; no other thread uses it meanwhile. None makes one if need be.
 
     Attributes:
         pointer: Address of its first pixel.
@@ -58,10 +61,12 @@ class ForeignFrame(Closing):
 
     __slots__ = ("_capsule", "_owner", "image_hw", "pitch_bytes", "pointer")
 
-    def __init__(self, array: Any, stream: Stream) -> None:
+    def __init__(self, array: Any, stream: Stream, mark: Event | None = None) -> None:
         self._owner: Any = array
         self._capsule: Any = None
-        if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+        if _is_plain_tensor(array, stream.device.ordinal):
+            view = _read_tensor(array, stream, mark)
+        elif hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
             kind, ordinal = array.__dlpack_device__()
             if int(kind) != _ON_CUDA:
                 raise _refused("memory of a CUDA device", f"DLPack device type {int(kind)}")
@@ -124,7 +129,7 @@ class HandedFrame(ForeignFrame):
     def __init__(self, array: Any, stream: Stream) -> None:
         self._ready = Event(stream.device)
         try:
-            super().__init__(array, stream)
+            super().__init__(array, stream, self._ready)
             stream.record(self._ready)
         except BaseException:
             self._ready.close()
@@ -138,6 +143,33 @@ class HandedFrame(ForeignFrame):
         """Release the owner's memory and the event. Closing it twice is not an error."""
         super().close()
         self._ready.close()
+
+
+def _is_plain_tensor(array: Any, ordinal: int) -> bool:
+    """Whether an array is a tensor of torch that has its pixels on a GPU, so that torch itself says where they are.
+
+    Asking it takes a third of the time of a DLPack capsule, which torch makes in Python.
+    """
+    torch: Any = sys.modules.get("torch")
+    return (
+        torch is not None
+        and type(array) is getattr(torch, "Tensor", None)
+        and array.is_cuda
+        and array.dtype is torch.uint8
+        and array.layout is torch.strided
+        and array.get_device() == ordinal
+    )
+
+
+def _read_tensor(tensor: Any, stream: Stream, mark: Event | None) -> ForeignArray:
+    """The array in a tensor of torch. Our stream waits for the stream that is current in torch, as with DLPack."""
+    torch: Any = sys.modules["torch"]
+    theirs = int(torch.cuda.current_stream(stream.device.ordinal).cuda_stream)
+    if theirs != stream.address:
+        with nullcontext(mark) if mark is not None else Event(stream.device) as event, stream.device.current():
+            call("cuEventRecord", event.handle, driver().CUstream(theirs), subject="torch's stream")
+            call("cuStreamWaitEvent", stream.handle, event.handle, 0, subject="stream")
+    return ForeignArray(tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), "u1")
 
 
 class _DLTensor(ctypes.Structure):
@@ -203,8 +235,6 @@ def _check_device(pointer: int, stream: Stream) -> None:
 
 def _ordinal(pointer: int) -> int:
     """The number of the GPU that an address of device memory belongs to."""
-    from yoloship.cuda.device import driver
-
     attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
     return int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
 

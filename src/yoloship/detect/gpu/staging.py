@@ -27,7 +27,7 @@ from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
 from yoloship.cuda.letterbox_host import Following, band_rows
-from yoloship.cuda.stream import Stream, StreamCalls
+from yoloship.cuda.stream import Event, Stream, StreamCalls
 from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
 from yoloship.detect.gpu.steps import Steps
 from yoloship.detect.pipeline import PlacedImage
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.cuda.device import Device
-    from yoloship.cuda.stream import Event
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -161,12 +160,16 @@ class Staging:
         self._following = Following(first, first + 4 * _SIGNALS_APART, _PATIENCE_US)
         self._counts_from = np.zeros(1, np.int32)
         self._chase: _Chase | None = None
+        self._mark: Event | None = None
         try:
+            self._mark = Event(calls.stream.device)
             self._grow(_SMALLEST)
             if self._steps.chase and not self._is_shared:
                 self._chase = _Chase(calls.stream.device, self._steps.chase, self._following.late)
         except BaseException:
             self._signal_memory.close()
+            if self._mark is not None:
+                self._mark.close()
             raise
 
     def tables(self, batch: int) -> Tables:
@@ -251,6 +254,8 @@ class Staging:
             self._chase.close()
         self._drop()
         self._signal_memory.close()
+        if self._mark is not None:
+            self._mark.close()
 
     def _drop(self) -> None:
         self.forget()
@@ -322,7 +327,7 @@ class Staging:
         if isinstance(pixels, HandedFrame):
             pixels.wait_on(stream)
             return pixels
-        foreign = ForeignFrame(pixels, stream)
+        foreign = ForeignFrame(pixels, stream, self._mark)
         self._foreign.append(foreign)
         return foreign
 
