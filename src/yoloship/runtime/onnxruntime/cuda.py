@@ -374,7 +374,12 @@ class _BoundRun:
         options = self._made_options()
         options.add_run_config_entry(_SHRINK, f"gpu:{self._stream.device.ordinal}")
         with self._stream.device.current():
-            self._run(options)
+            try:
+                self._run(options)
+            except SessionError as error:
+                if "arena" not in str(error):
+                    raise
+                self.queue()  # without an arena, which keeps memory, there is nothing to give back
         self._stream.sync()
 
     def queue(self) -> None:

@@ -219,6 +219,39 @@ def test_an_error_of_the_provider_without_a_class_of_its_own_is_the_devices(monk
     assert caught.value.code == 907
 
 
+def test_a_runtime_that_keeps_no_arena_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[bool] = []
+
+    class RunOptions:
+        log_severity_level = 0
+        shrinks = False
+
+        def add_run_config_entry(self, name: str, _: str) -> None:
+            self.shrinks |= "shrinkage" in name
+
+    class Session:
+        reason = "Did not find an arena based allocator registered for device-id combination: gpu:0"
+
+        def io_binding(self) -> object:
+            return object()
+
+        def run_with_iobinding(self, _: object, options: RunOptions) -> None:
+            if options.shrinks:
+                raise RuntimeError(self.reason)
+            ran.append(True)
+
+    monkeypatch.setattr(
+        "yoloship.runtime.onnxruntime.cuda.import_onnxruntime", lambda: type("o", (), {"RunOptions": RunOptions})
+    )
+    stream: Any = type("stream", (), {"device": DEVICE, "sync": lambda _: None})()
+    _BoundRun(Session(), "m.onnx", stream).settle()
+    assert ran == [True]
+    monkeypatch.setattr(Session, "reason", "the network failed")
+    with pytest.raises(SessionError, match="the network failed"):
+        _BoundRun(Session(), "m.onnx", stream).settle()
+    assert ran == [True]
+
+
 def test_only_the_run_that_chooses_algorithms_gives_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     shrunk: list[str | None] = []
 
