@@ -124,7 +124,11 @@ _TURN: Final = threading.RLock()
 """The lock of the thread that sets up the provider or closes one of its objects."""
 
 ConvolutionSearch: TypeAlias = Literal["exhaustive", "heuristic", "default"]
-"""How cuDNN's algorithms are chosen: by timing all (best, and slow to start), by its own guess, or always the same."""
+"""How cuDNN's algorithms are chosen: by timing all, by its own guess, or always the same.
+
+Measured with yolov5n on an H100: the guess takes 0.15 to 0.2 s for each batch size and stream, timing all 0.8 to 1.5 s.
+Runs by the guess are as fast with 1 image and 2 % slower with 32; always the same is 50 % slower.
+"""
 Layout: TypeAlias = Literal["nchw", "nhwc"]
 
 
@@ -143,7 +147,7 @@ class CudaProviderOptions:
         InputError: a value is not one of the choices, or is out of range.
     """
 
-    convolution_search: ConvolutionSearch = "exhaustive"
+    convolution_search: ConvolutionSearch = "heuristic"
     layout: Layout = "nchw"
     tf32: bool = False
     recorded: bool = True

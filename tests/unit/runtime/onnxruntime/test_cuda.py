@@ -128,7 +128,7 @@ def test_libraries_that_pip_installed_are_loaded_when_the_provider_misses_them(
         assert dict(session.metadata) == {"a": "b"}
     name, options = runtime.asked[-1][0]
     assert name == PROVIDER
-    assert (options["device_id"], options["use_tf32"], options["cudnn_conv_algo_search"]) == ("0", "0", "EXHAUSTIVE")
+    assert (options["device_id"], options["use_tf32"], options["cudnn_conv_algo_search"]) == ("0", "0", "HEURISTIC")
     assert "user_compute_stream" not in options
 
 
