@@ -223,7 +223,7 @@ def classify(device: Device, stack: ExitStack, arguments: argparse.Namespace, re
     one = TaskCase("classify", record, lambda _: [answer])
     session: Any = ReadySession(device, record, one.answer)
     model = ModelInput.checked(record, None, "square", one.name)
-    detector = _with_the_rest_on_the_cpu(stack, session, model, Defaults(), CudaTuning())
+    detector = Detector.over(_with_the_rest_on_the_cpu(stack, session, model, CudaTuning()), Defaults())
     with detector, one.on_cpu() as cpu:
         assert detector(frame()) == cpu(frame())
         results[one.name] = measured(detector, arguments)

@@ -172,6 +172,22 @@ def test_pinned_images_go_up_from_where_they_lie(make: Maker, mode: Any) -> None
 
 
 @pytest.mark.parametrize("mode", ["pinned", "mapped"])
+def test_pinned_images_of_one_size_are_each_read_where_they_lie(make: Maker, mode: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode)))
+    rng = np.random.default_rng()
+    frames = [detector.pinned_frame((192, 130)) for _ in range(3)]
+    others = make_images(2)
+    for turn in range(9):
+        frame = frames[(0, 1, 1, 2, 0, 2, 1, 0, 0)[turn]]
+        frame[...] = rng.integers(0, 256, frame.shape, dtype=np.uint8)
+        detector(frame, channels="rgb" if turn == 5 else "bgr")
+        canvas = Letterbox.fixed((192, 130), HW).apply(frame)
+        np.testing.assert_array_equal(fed(detector)[0], canvas[..., ::-1] if turn == 5 else canvas)
+        if turn in {3, 6}:
+            detector(others[turn % 2])
+
+
+@pytest.mark.parametrize("mode", ["pinned", "mapped"])
 def test_a_part_of_a_pinned_image_is_read_where_it_lies(make: Maker, mode: Any) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode)))
     whole = detector.pinned_frame((90, 100))

@@ -29,14 +29,13 @@ from helpers.cuda_steps import (
 )
 from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
 from yoloship.cuda.letterbox import CanvasForm, FrameDescriptor, launch_fetch, pack_frames
-from yoloship.cuda.letterbox_host import MAX_BAND, Following, band_rows
+from yoloship.cuda.letterbox_host import band_rows
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     HeadLevel,
     Heads,
     Raw,
     ScoreFilter,
-    Start,
     Suppression,
     Workspace,
     launch_decode,
@@ -137,29 +136,14 @@ class LetterboxContract:
             canvas_hw = (side, (side, side * 3 // 4, side + 5)[number % 3])
             image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
             box = Letterbox.fixed(hw, canvas_hw)
-            most = int(rng.integers(1, MAX_BAND + 1))
-            band = band_rows(3 * hw[1], hw[0], box.resized_hw[0], most)
-            assert 1 <= band <= most
+            band = int(rng.integers(1, band_rows(3 * hw[1], hw[0], box.resized_hw[0], 1) + 1))
             stored = image if number % 2 else np.ascontiguousarray(image[..., ::-1])
-            progress, late = rig.put(np.array([hw[0]], np.uint32)), rig.put(np.zeros(1, np.uint32))
-            for following in (None, Following(progress, late, 1000)):
-                # Wherever it begins, also within a unit of the kernel's loads.
-                data = rig.put(np.pad(stored.reshape(-1), (number, 32))) + number
-                pixels = DevicePixels(data, 3 * hw[1], hw, "bgr" if number % 2 else "rgb")
-                frame = FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))
-                found = run_letterbox_host(rig, frame, canvas_hw, form, band, following)
-                np.testing.assert_array_equal(found, in_form(box.apply(image)[None], form), err_msg=f"{hw} {band}")
-            assert rig.get(late, np.uint32, (1,))[0] == 0
-
-    def test_a_host_that_does_not_come_is_given_up_and_that_is_said(self, rig: Rig) -> None:
-        box = Letterbox.fixed((40, 30), (32, 32))
-        data = rig.put(np.zeros((40, 30, 3), np.uint8))
-        frame = FrameDescriptor(DevicePixels(data, 90, (40, 30)), box.resized_hw, (box.top, box.left))
-        late = rig.put(np.zeros(1, np.uint32))
-        for rows, expected in ((40, 0), (39, 1)):
-            following = Following(rig.put(np.array([rows], np.uint32)), late, 50)
-            run_letterbox_host(rig, frame, (32, 32), "uint8_bgr_hwc", 8, following)
-            assert rig.get(late, np.uint32, (1,))[0] == expected
+            # Wherever it begins, also within a unit of the kernel's loads.
+            data = rig.put(np.pad(stored.reshape(-1), (number, 32))) + number
+            pixels = DevicePixels(data, 3 * hw[1], hw, "bgr" if number % 2 else "rgb")
+            frame = FrameDescriptor(pixels, box.resized_hw, (box.top, box.left))
+            found = run_letterbox_host(rig, frame, canvas_hw, form, band)
+            np.testing.assert_array_equal(found, in_form(box.apply(image)[None], form), err_msg=f"{hw} {band}")
 
     def test_frames_are_fetched_to_where_they_are_read_and_nothing_else_is_touched(self, rig: Rig) -> None:
         rng = np.random.default_rng()
@@ -245,11 +229,8 @@ class PostprocessContract:
         np.testing.assert_array_equal(found["scores"], expected.scores)
         assert len(expected) > 0
 
-    @pytest.mark.parametrize("start", ["behind", "early", "rehearsing"])
     @pytest.mark.parametrize("class_agnostic", [False, True])
-    def test_detections_are_those_of_the_reference_in_its_order(
-        self, rig: Rig, class_agnostic: bool, start: Start
-    ) -> None:
+    def test_detections_are_those_of_the_reference_in_its_order(self, rig: Rig, class_agnostic: bool) -> None:
         rng = np.random.default_rng()
         counts = (0, 1, 2, 31, 33, 64, 150, 256, 257, 400)
         hws = [tuple(int(side) for side in rng.integers(20, 900, 2)) for _ in counts]
@@ -260,7 +241,7 @@ class PostprocessContract:
         raw[:, 3] = np.nan
         suppression = Suppression(0.45, 300, class_agnostic)
         workspace = run_decode(rig, Raw(rig.put(raw), 400), 3, len(counts), 0.1)
-        for image, result in enumerate(run_nms(rig, workspace, boxes, suppression, start)):
+        for image, result in enumerate(run_nms(rig, workspace, boxes, suppression)):
             assert_same_detections(result, reference_detections(raw[image], boxes[image], 0.1, suppression))
             assert (result.lost, result.passed_over) == (0, 0)
 

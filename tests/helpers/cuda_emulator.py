@@ -16,7 +16,7 @@ import pytest
 
 from helpers.kept import compiled_kernels, kept
 from helpers.shared import IN_CI
-from yoloship.cuda.compiler import HEADERS, KERNELS, SOURCES, Argument, Extent, KernelSpec, PreparedLaunch, source_text
+from yoloship.cuda.compiler import HEADERS, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,9 +110,6 @@ class EmulatedKernel:
         extents = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
         status = self._launch(*extents, ctypes.c_uint(next(self._seeds)), addresses)
         assert status == 0, f"{self._spec.entry}: some threads wait at a barrier that others never reach"
-
-    def prepared(self, grid: Extent, block: Extent, *arguments: Argument) -> PreparedLaunch:
-        raise NotImplementedError("the emulator launches at once")
 
     def launch_early(self, stream: object, grid: Extent, block: Extent, *arguments: Argument) -> None:
         self.launch(stream, grid, block, *arguments)

@@ -9,13 +9,12 @@ import numpy as np
 
 from yoloship.cuda.device_pixels import ColourMatrix, DevicePixels, PixelFormat
 from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, launch_letterbox, pack_frames
-from yoloship.cuda.letterbox_host import Following, launch_letterbox_host
+from yoloship.cuda.letterbox_host import launch_letterbox_host
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     DecodeInput,
     Results,
     ScoreFilter,
-    Start,
     Suppression,
     Workspace,
     launch_decode,
@@ -162,11 +161,10 @@ def run_letterbox_host(
     canvas_hw: tuple[int, int],
     form: CanvasForm,
     band: int,
-    following: Following | None,
 ) -> npt.NDArray[Any]:
     """The same for one frame; where it lies does not matter to the kernel."""
     canvas = empty_canvas(rig, 1, canvas_hw, form)
-    launch_letterbox_host(rig.kernels, rig.stream, rig.put(pack_frames([frame], canvas_hw)), canvas, band, following)
+    launch_letterbox_host(rig.kernels, rig.stream, rig.put(pack_frames([frame], canvas_hw)), canvas, band)
     return canvas_of(rig, canvas)
 
 
@@ -222,12 +220,10 @@ def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.N
     return {name: values[order] for name, values in found.items()}
 
 
-def run_nms(
-    rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression, start: Start = "behind"
-) -> list[ImageResult]:
+def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[ImageResult]:
     dtype = result_dtype(suppression.max_detections, int(workspace.rotated))
     results = Results(rig.empty(dtype.itemsize * len(boxes)), suppression.max_detections, int(workspace.rotated))
-    launch_nms(rig.kernels, rig.stream, workspace, suppression, frame_table(rig, boxes), results, start=start)
+    launch_nms(rig.kernels, rig.stream, workspace, suppression, frame_table(rig, boxes), results)
     return [read_result(record) for record in rig.get(results.pointer, dtype, (len(boxes),))]
 
 

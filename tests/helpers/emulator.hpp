@@ -25,7 +25,6 @@
 #define __device__
 #define __forceinline__ inline
 #define __noinline__
-#define __launch_bounds__(...)
 #define __shared__ static
 
 struct uint3 { unsigned x, y, z; };
@@ -57,11 +56,8 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned chosen)
 }
 inline int __clz(unsigned bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
 inline void __threadfence() {}  // one thread runs at a time
-inline void __threadfence_system() {}
 inline void wait_for_the_one_ahead() {}
 inline void let_the_next_begin() {}
-inline uint64_t nanoseconds() { static uint64_t now = 0; return now += 100; }  // time passes when somebody looks
-inline uint4 fresh(const uint4* at) { return *at; }
 inline unsigned __float_as_uint(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
 template <typename T> T atomicOr(T* at, T value) { const T old = *at; *at = old | value; return old; }
 template <typename T> T atomicMin(T* at, T value) { const T old = *at; *at = value < old ? value : old; return old; }

@@ -34,14 +34,14 @@ Extent: TypeAlias = tuple[int, int, int]
 HEADERS: Final = ("common.cuh", "candidates.cuh", "kept.cuh", "letterbox.cuh")
 """Every source may include them; each includes those before it that it needs."""
 _LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
-_LETTERBOX_HOST: Final[tuple[Parameter, ...]] = (*_LETTERBOX, "int32", "pointer", "int32", "pointer")
+_LETTERBOX_HOST: Final[tuple[Parameter, ...]] = (*_LETTERBOX, "int32")
 _CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
 _FILTERED: Final[tuple[Parameter, ...]] = ("int32", "float32", "pointer", *_CANDIDATES)
 _HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", *_FILTERED)
 _FREE: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 4, *_FILTERED)
 _ROWS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", *_FILTERED)
 _NMS: Final[tuple[Parameter, ...]] = (
-    *_CANDIDATES, "float32", *("int32",) * 4, *("pointer",) * 4, "int32", "pointer",
+    *_CANDIDATES, "float32", "int32", "int32", "int32", *("pointer",) * 4, "int32", "pointer",
 )  # fmt: skip
 _KEYPOINTS: Final[tuple[Parameter, ...]] = (
     "pointer", *("int32",) * 5, "pointer", "int32", "pointer", "pointer", "int32", "int32",
@@ -109,9 +109,6 @@ class Launchable(Protocol):
             InputError: the arguments do not fit the parameters.
             CudaError: the launch failed.
         """
-
-    def prepared(self, grid: Extent, block: Extent, *arguments: Argument) -> PreparedLaunch:
-        """A launch for later, by `StreamCalls.start`; it can be used as long as the kernel is loaded."""
 
     def launch_early(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
         """The same, but it may begin while the kernel ahead of it runs: it waits itself for what that one writes.
@@ -350,25 +347,6 @@ class Module(Resource):
         return Kernel(self, spec, function)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedLaunch:
-    """A launch whose arguments are packed already, for `StreamCalls.start`.
-
-    Attributes:
-        function: The driver's handle.
-        grid: Blocks along x, y, z.
-        block: Threads of each block along x, y, z.
-        arguments: Address of the addresses of the arguments.
-        memory: Keeps both alive.
-    """
-
-    function: Any
-    grid: Extent
-    block: Extent
-    arguments: int
-    memory: object
-
-
 class Kernel:
     """A function on the device. It can be used as long as its module is open."""
 
@@ -378,12 +356,6 @@ class Kernel:
         self._module = module
         self._function = function
         self.spec = spec
-
-    def prepared(self, grid: Extent, block: Extent, *arguments: Argument) -> PreparedLaunch:
-        """A launch for later. It can be used as long as the module is open."""
-        packed = self.spec.pack(arguments)
-        addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
-        return PreparedLaunch(self._function, grid, block, ctypes.addressof(addresses), (packed, addresses))
 
     def launch_early(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
         """Queue the kernel; see `Launchable`."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from yoloship.cuda.stream import Stream
 
 HeadDType: TypeAlias = Literal["float32", "float16"]
-Start: TypeAlias = Literal["behind", "early", "rehearsing"]
-"""When suppression begins: behind decoding, while decoding runs, or so and with a rehearsal that fills the caches."""
 
 MAX_SELECTED: Final = 1024
 MAX_DETECTIONS: Final = 1024
@@ -415,15 +413,13 @@ def launch_decode(
     kernels[typed(output.kernel, output.dtype)].launch(stream, grid, block, *output.arguments, *rest)
 
 
-def launch_nms(  # noqa: PLR0913 - the last one is there as long as its gain is being measured
+def launch_nms(
     kernels: Mapping[str, Launchable],
     stream: Stream,
     workspace: Workspace,
     suppression: Suppression,
     frame_table: int,
     results: Results,
-    *,
-    start: Start = "behind",
 ) -> None:
     """Queue sorting, suppression and the way back to source pixels. Afterwards the workspace is clear again.
 
@@ -435,7 +431,6 @@ def launch_nms(  # noqa: PLR0913 - the last one is there as long as its gain is 
         workspace: The workspace with the candidates from `launch_decode`.
         suppression: Which candidates are kept.
         frame_table: Device address of the table that the letterbox used.
-        start: When it begins, against `launch_decode` directly ahead of it.
         results: Where the results go. All of them except extras are written, even of places without a detection.
 
     Raises:
@@ -446,10 +441,9 @@ def launch_nms(  # noqa: PLR0913 - the last one is there as long as its gain is 
     limit = _NO_LIMIT if suppression.keeps_overlaps else suppression.iou_threshold
     last = part("angles") if workspace.rotated else part("kept") if results.hands_on else 0
     kernel = kernels["nms_rotated" if workspace.rotated else "nms"]
-    (kernel.launch if start == "behind" else kernel.launch_early)(
+    kernel.launch_early(
         stream, (_NMS_SHARES, workspace.batch, 1), (_NMS_THREADS, 1, 1), *candidates, workspace.capacity,
         limit, int(suppression.class_agnostic), int(suppression.keeps_order), suppression.max_detections,
-        int(start == "rehearsing"),
         part("matrix"), part("tickets"),
         frame_table, results.pointer, results.words, last,
     )  # fmt: skip

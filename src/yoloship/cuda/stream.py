@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from yoloship.cuda.compiler import PreparedLaunch
     from yoloship.cuda.device import Device
 
 
@@ -222,7 +221,7 @@ class StreamCalls:
         stream: The stream of all calls.
     """
 
-    __slots__ = ("_begin", "_context", "_copy", "_launch", "_ok", "_pid", "_pop", "_push", "_stream", "_wait", "stream")
+    __slots__ = ("_context", "_copy", "_launch", "_ok", "_pid", "_pop", "_push", "_stream", "_wait", "stream")
 
     def __init__(self, stream: Stream) -> None:
         bindings = driver()
@@ -235,7 +234,6 @@ class StreamCalls:
         self._pop = bindings.cuCtxPopCurrent
         self._copy = bindings.cuMemcpyHtoDAsync
         self._launch = bindings.cuGraphLaunch
-        self._begin = bindings.cuLaunchKernel
         self._wait = bindings.cuStreamSynchronize
         self._pid = os.getpid()
 
@@ -281,18 +279,6 @@ class StreamCalls:
         (status,) = self._launch(graph.handle, self._stream)
         if status is not self._ok:
             raise failure(int(status), status.name, "cuGraphLaunch", "graph")
-
-    def start(self, prepared: PreparedLaunch) -> None:
-        """Queue a kernel.
-
-        Raises:
-            CudaError: the launch failed.
-        """
-        (status,) = self._begin(
-            prepared.function, *prepared.grid, *prepared.block, 0, self._stream, prepared.arguments, 0
-        )
-        if status is not self._ok:
-            raise failure(int(status), status.name, "cuLaunchKernel", "stream")
 
     def wait(self) -> None:
         """Wait until all work queued so far is done. Other Python threads run meanwhile.

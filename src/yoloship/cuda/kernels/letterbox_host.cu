@@ -1,12 +1,7 @@
 // From a frame in pinned host memory to the model's input, in one launch: fetched over the bus, and letterboxed as it comes.
 //
 // A band of the canvas belongs to a block. It fetches the source rows that bilinear interpolation weighs there into shared
-// memory, 16 bytes a load with neighbouring threads reading neighbouring bytes, which is as fast as the bus, and computes
-// the band from there. So neither a copy of the frame in device memory nor a second kernel is waited for.
-//
-// The frame may still be on its way when this starts: `progress` counts its rows that are there, from `reserved` on, and each
-// block waits for its own. No block waits for another. A host that does not come is given up after a while: the canvas is then not
-// what it should be, and `late` says so.
+// memory, 16 bytes a load with neighbouring threads reading neighbouring bytes, and computes the band from there.
 
 #include "letterbox.cuh"
 
@@ -18,40 +13,11 @@ struct SourceRows { int first, last, at; };
 // What a row of the band is made of: its two source rows in shared memory, −1 if it is outside the image.
 struct BandRow { int upper, lower; Tap tap; };
 
-#ifdef __CUDACC__
-__device__ __forceinline__ u64 nanoseconds()
-{
-    u64 now;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-    return now;
-}
-
-// A load that no cache answers: the host may have written the bytes since this kernel began.
-__device__ __forceinline__ uint4 fresh(const uint4* at)
-{
-    uint4 value;
-    asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w) : "l"(at) : "memory");
-    return value;
-}
-#endif
-
-__device__ __forceinline__ bool wait_for(const volatile u32* progress, u32 rows, u32 patience_us)
-{
-    const u64 began = nanoseconds();
-    while ((int)(*progress - rows) < 0) {
-        if (nanoseconds() - began > (u64)patience_us * 1000) return false;
-    }
-    __threadfence_system();
-    return true;
-}
-
 // A grid of ⌈height / band⌉ blocks. `frames` has one frame, packed and upright; a row of it and its neighbour fit into
 // STAGED_BYTES `band` times.
 template <typename Out>
 __device__ __forceinline__ void letterbox_host(
-    const Frame* frames, Out* out, int height, int width, int padding, int band, const u32* progress, int patience_us,
-    u32* late)
+    const Frame* frames, Out* out, int height, int width, int padding, int band)
 {
     __shared__ uint4 staged[STAGED_BYTES / BUS_UNIT];
     __shared__ BandRow rows[MAX_BAND];
@@ -61,7 +27,6 @@ __device__ __forceinline__ void letterbox_host(
     const int thread = threadIdx.x;
     const int threads = blockDim.x;
     const int top = blockIdx.x * band;
-    const bool waits = progress != nullptr;
     if (thread < (int)(sizeof(Frame) / 4)) {
         reinterpret_cast<u32*>(&frame)[thread] = reinterpret_cast<const u32*>(frames)[thread];
     }
@@ -104,7 +69,6 @@ __device__ __forceinline__ void letterbox_host(
             row.lower = span.at + (row.tap.second - span.first) * frame.pitch;
         }
         span_count = count;
-        if (waits && count > 0 && !wait_for(progress, (u32)(frame.reserved + spans[count - 1].last + 1), (u32)patience_us)) *late = 1u;
     }
     __syncthreads();
 
@@ -122,7 +86,7 @@ __device__ __forceinline__ void letterbox_host(
 #pragma unroll
             for (int turn = 0; turn < FETCHED_TOGETHER; ++turn) {
                 const int from = unit + turn * threads;
-                if (from < units) fetched[turn] = waits ? fresh(source + from) : source[from];
+                if (from < units) fetched[turn] = source[from];
             }
 #pragma unroll
             for (int turn = 0; turn < FETCHED_TOGETHER; ++turn) {
@@ -162,22 +126,19 @@ __device__ __forceinline__ void letterbox_host(
 }
 
 extern "C" __global__ void letterbox_host_f32(
-    const Frame* frames, float* out, int height, int width, int padding, int band, const u32* progress, int patience_us,
-    u32* late)
+    const Frame* frames, float* out, int height, int width, int padding, int band)
 {
-    letterbox_host(frames, out, height, width, padding, band, progress, patience_us, late);
+    letterbox_host(frames, out, height, width, padding, band);
 }
 
 extern "C" __global__ void letterbox_host_f16(
-    const Frame* frames, half_bits* out, int height, int width, int padding, int band, const u32* progress, int patience_us,
-    u32* late)
+    const Frame* frames, half_bits* out, int height, int width, int padding, int band)
 {
-    letterbox_host(frames, out, height, width, padding, band, progress, patience_us, late);
+    letterbox_host(frames, out, height, width, padding, band);
 }
 
 extern "C" __global__ void letterbox_host_u8(
-    const Frame* frames, u8* out, int height, int width, int padding, int band, const u32* progress, int patience_us,
-    u32* late)
+    const Frame* frames, u8* out, int height, int width, int padding, int band)
 {
-    letterbox_host(frames, out, height, width, padding, band, progress, patience_us, late);
+    letterbox_host(frames, out, height, width, padding, band);
 }

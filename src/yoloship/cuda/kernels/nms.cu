@@ -431,11 +431,11 @@ struct NmsOutput {
     int* kept;         // null if nothing reads it
 };
 
-// One turn of a block. In the rehearsal, whatever lies in the places of two candidates goes the same way as candidates do
-// afterwards, and nothing is read or written that another block or kernel looks at.
+// A grid of SHARES × images, THREADS threads each. Afterwards `counts` and `tickets` are 0, ready for the next batch. The
+// candidates are not cleared.
 template <bool ROTATED>
-__device__ __forceinline__ void suppress_once(
-    Candidates candidates, u32* counts, int capacity, const NmsLimits& limits, const NmsOutput& out, bool is_rehearsal)
+__device__ __forceinline__ void suppress_all(
+    Candidates candidates, u32* counts, int capacity, const NmsLimits& limits, const NmsOutput& out)
 {
     __shared__ Sorted sorted;
     __shared__ Scratch scratch;
@@ -445,8 +445,9 @@ __device__ __forceinline__ void suppress_once(
     const int image = blockIdx.y;
     const int share = blockIdx.x;
     const int thread = threadIdx.x;
+    wait_for_the_one_ahead();
     // Block 0 may have set it to 0 before another block of a solo image starts. That block then returns as well.
-    const u32 found = is_rehearsal ? 2u : counts[image];
+    const u32 found = counts[image];
     const size_t base = (size_t)image * capacity;
     candidates.boxes += base;
     candidates.scores += base;
@@ -461,8 +462,7 @@ __device__ __forceinline__ void suppress_once(
     }
 
     const int n = select_best<ROTATED>(candidates, scratch, sorted);
-    u32* spare = out.matrices + (size_t)image * MAX_SELECTED * WORDS;
-    u32* matrix = is_solo ? scratch.suppressing.matrix : spare;
+    u32* matrix = is_solo ? scratch.suppressing.matrix : out.matrices + (size_t)image * MAX_SELECTED * WORDS;
     const int width = is_solo ? (int)SOLO_WORDS : (int)WORDS;
     const int warp = is_solo ? thread / 32 : (share * THREADS + thread) / 32;
     const int warps = is_solo ? THREADS / 32 : SHARES * (THREADS / 32);
@@ -476,7 +476,7 @@ __device__ __forceinline__ void suppress_once(
         __threadfence();
     }
 
-    const int most = is_rehearsal ? 2 : limits.max_detections;
+    const int most = limits.max_detections;
     int* kept = scratch.suppressing.kept;
     if (ROTATED) {
         suppress_by_any(matrix, width, n, most, walk, kept);
@@ -484,20 +484,16 @@ __device__ __forceinline__ void suppress_once(
         suppress(matrix, width, n, most, walk, kept);
     }
     int* result = out.results + (size_t)image * out.result_words;
-    if (is_rehearsal) {
-        result = reinterpret_cast<int*>(spare);  // which nobody uses before the comparisons
-    } else if (thread == 0) {
+    if (thread == 0) {
         counts[image] = 0;
         out.tickets[image] = 0;
-    }
-    if (thread == 0) {
         result[0] = walk.count;
         result[1] = (int)found;
         result[2] = (int)found - candidates.count;
         result[3] = candidates.count - n;
     }
     write_result<ROTATED>(candidates, sorted, kept, walk.count, frame, most, result + 4);
-    if (ROTATED || out.kept == nullptr || is_rehearsal) return;
+    if (ROTATED || out.kept == nullptr) return;
     const Kept handed = kept_of(out.kept, image, most);
     if (thread == 0) *handed.count = walk.count;
     for (int at = thread; at < walk.count; at += THREADS) {
@@ -506,39 +502,24 @@ __device__ __forceinline__ void suppress_once(
     }
 }
 
-// A grid of SHARES × images, THREADS threads each. Afterwards `counts` and `tickets` are 0, ready for the next batch. The
-// candidates are not cleared. If it was launched to begin early, it rehearses while the kernel ahead of it runs, so that
-// its instructions are in the caches when the candidates are there.
-template <bool ROTATED>
-__device__ __forceinline__ void suppress_all(
-    const Candidates& candidates, u32* counts, int capacity, const NmsLimits& limits, const NmsOutput& out, bool rehearses)
-{
-#pragma unroll 1
-    for (int turn = rehearses && blockIdx.x == 0 ? 0 : 1; turn < 2; ++turn) {
-        if (turn == 1) wait_for_the_one_ahead();
-        suppress_once<ROTATED>(candidates, counts, capacity, limits, out, turn == 0);
-        __syncthreads();
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS, 2) nms(
+extern "C" __global__ void nms(
     const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
-    float iou_threshold, int class_agnostic, int in_order, int max_detections, int rehearses, u32* matrices, u32* tickets,
-    const Frame* frames, int* results, int result_words, int* kept)
+    float iou_threshold, int class_agnostic, int in_order, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    int* results, int result_words, int* kept)
 {
     const Candidates candidates = {boxes, scores, class_ids, indices, nullptr, 0, in_order != 0};
     const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
     const NmsOutput out = {matrices, tickets, frames, results, result_words, kept};
-    suppress_all<false>(candidates, counts, capacity, limits, out, rehearses != 0);
+    suppress_all<false>(candidates, counts, capacity, limits, out);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) nms_rotated(
+extern "C" __global__ void nms_rotated(
     const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
-    float iou_threshold, int class_agnostic, int in_order, int max_detections, int rehearses, u32* matrices, u32* tickets,
-    const Frame* frames, int* results, int result_words, const float* angles)
+    float iou_threshold, int class_agnostic, int in_order, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    int* results, int result_words, const float* angles)
 {
     const Candidates candidates = {boxes, scores, class_ids, indices, angles, 0, in_order != 0};
     const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
     const NmsOutput out = {matrices, tickets, frames, results, result_words, nullptr};
-    suppress_all<true>(candidates, counts, capacity, limits, out, rehearses != 0);
+    suppress_all<true>(candidates, counts, capacity, limits, out);
 }

@@ -20,7 +20,7 @@ import numpy as np
 
 from yoloship.cuda.buffers import DeviceBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
-from yoloship.cuda.letterbox_host import launch_letterbox_host, prepare_letterbox_host
+from yoloship.cuda.letterbox_host import launch_letterbox_host
 from yoloship.cuda.stream import Event, Graph
 from yoloship.detect.gpu.finishing import HostFinish, KernelEnd, KernelFinish
 from yoloship.detect.gpu.steps import Steps
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.compiler import Launchable, PreparedLaunch
+    from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
     from yoloship.cuda.postprocess import Workspace
     from yoloship.cuda.stream import Stream, StreamCalls
@@ -212,7 +212,6 @@ class Recording:
         self._options = options
         self._tables = tables
         self._front = front
-        self._ahead: PreparedLaunch | None = None
         self._kernels: KernelFinish | None = None
         with ExitStack() as stack:
             if plan.end is not None:
@@ -229,8 +228,6 @@ class Recording:
     def launch(self) -> None:
         """Queue the chain behind what the staging has queued; its `calls` are entered."""
         calls, graphs = self._plan.calls, self._graphs
-        if self._ahead is not None:
-            calls.start(self._ahead)
         if len(graphs) == 1:
             calls.launch(graphs[0])
             return
@@ -295,12 +292,8 @@ class Recording:
                 launch_fetch(kernels, stream, self._tables.letterbox, plan.batch)
             if not front.band:
                 launch_letterbox(kernels, stream, self._tables.letterbox, plan.canvas)
-            elif events or not plan.model.steps.ahead or not plan.context.capturable:
-                launch_letterbox_host(kernels, stream, self._tables.pinned, plan.canvas, front.band, front.following)
             else:
-                self._ahead = prepare_letterbox_host(
-                    kernels, self._tables.pinned, plan.canvas, front.band, front.following
-                )
+                launch_letterbox_host(kernels, stream, self._tables.pinned, plan.canvas, front.band)
             if events:
                 stream.record_in_graph(events[1])
 
@@ -308,7 +301,7 @@ class Recording:
             if plan.host is not None:
                 plan.host.queue()
             elif self._kernels is not None:
-                self._kernels.queue(plan.model.kernels, self._tables.results, plan.model.steps.start)
+                self._kernels.queue(plan.model.kernels, self._tables.results)
             if events:
                 stream.record_in_graph(events[3])
 

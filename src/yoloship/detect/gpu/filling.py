@@ -8,8 +8,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from yoloship.detect.gpu.staging import Frame
@@ -30,16 +28,12 @@ def staged_hw(frame: Frame) -> tuple[int, int]:
     return box.image_hw[0] // frame.pick.step * frame.pick.count, box.image_hw[1]
 
 
-def fill(frame: Frame, target: npt.NDArray[np.uint8], pieces: int = 1) -> Iterator[int]:
+def fill(frame: Frame, target: npt.NDArray[np.uint8]) -> None:
     """Put a frame's pixels onto pinned memory, scaled if its mode says so.
 
     Args:
         frame: Its mode is in `BY_THE_HOST`.
         target: (height, width, 3) of `staged_hw`, overwritten.
-        pieces: In how many steps; a frame that is scaled takes one.
-
-    Yields:
-        How many rows are there, after each step.
     """
     import cv2
 
@@ -49,19 +43,13 @@ def fill(frame: Frame, target: npt.NDArray[np.uint8], pieces: int = 1) -> Iterat
             np.copyto(target, frame.pixels)
         else:
             cv2.resize(frame.pixels, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
-        yield height
         return
     # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox is told so.
-    pixels, pick, rows_each = frame.pixels, frame.pick, 1
-    if pick is not None:
-        # The rows of one step that count lie side by side, so they are one long row.
-        rows_each = pick.count
-        long_rows = (height // rows_each, rows_each * width, 3)
-        pixels = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
-        target = target.reshape(long_rows)
-    rows = len(target)
-    for piece in range(pieces):
-        first, last = rows * piece // pieces, rows * (piece + 1) // pieces
-        if first < last:
-            cv2.cvtColor(pixels[first:last], cv2.COLOR_BGR2RGB, dst=target[first:last])
-            yield last * rows_each
+    pixels, pick = frame.pixels, frame.pick
+    if pick is None:
+        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
+        return
+    # The rows of one step that count lie side by side, so they are one long row.
+    long_rows = (height // pick.count, pick.count * width, 3)
+    picked = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
+    cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(long_rows))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.cuda.compiler import Launchable
-    from yoloship.cuda.postprocess import DecodeInput, Start
+    from yoloship.cuda.postprocess import DecodeInput
     from yoloship.cuda.stream import Stream
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
@@ -237,17 +237,16 @@ class KernelFinish(Closing):
             stream.sync()
             self._owned = stack.pop_all()
 
-    def queue(self, kernels: Mapping[str, Launchable], frame_table: int, start: Start = "behind") -> None:
+    def queue(self, kernels: Mapping[str, Launchable], frame_table: int) -> None:
         """Queue the kernels, also while the stream is being recorded.
 
         Args:
             kernels: A `KernelSet`.
             frame_table: Device address of the table of the way back to source pixels.
-            start: When suppression begins.
         """
         end, stream = self._end, self._stream
         launch_decode(kernels, stream, end.output, self._filter, end.workspace)
-        launch_nms(kernels, stream, end.workspace, self._suppression, frame_table, self._results, start=start)
+        launch_nms(kernels, stream, end.workspace, self._suppression, frame_table, self._results)
         if self._keypoints is not None:
             launch_keypoints(kernels, stream, self._keypoints, end.workspace, frame_table, self._results)
         if self._prototypes is not None and self._masks is not None:

@@ -148,7 +148,7 @@ class CudaPipeline(Pipeline):
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
             return Frame(pixels, plan.letterbox, plan.pageable, 0, plan.pick, channels)
-        return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels, pinned[1])
+        return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels)
 
     def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
         """Do what `place` does for each image, and decode JPEGs together. The first that fails raises."""

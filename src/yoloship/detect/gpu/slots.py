@@ -67,7 +67,7 @@ class Slot(Closing):
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
             self.calls = StreamCalls(self.stream)
-            self._staging = Staging(self.calls, setup.max_batch, setup.cores, setup.model.steps)
+            self._staging = Staging(self.calls, setup.max_batch, setup.cores)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 
@@ -90,7 +90,6 @@ class Slot(Closing):
                 staging.send(frames, batch)
                 recording = self._recording(frames[0].letterbox.input_hw, batch, options)
                 recording.launch()
-                staging.follow()
             else:
                 with self._setup.uploads.turn(self.stream):
                     staging.send(frames, batch)
@@ -98,9 +97,6 @@ class Slot(Closing):
                 with self._setup.runs.turn(self.stream):
                     recording.launch()
             calls.wait()
-            if staging.was_late():
-                recording.launch()
-                calls.wait()
         staging.release()
         return recording.read([frame.letterbox for frame in frames])
 
@@ -117,11 +113,7 @@ class Slot(Closing):
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             staged = time.perf_counter()
             recording.launch_timed(before)
-            staging.follow()
             calls.wait()
-            if staging.was_late():
-                recording.launch_timed(before)
-                calls.wait()
             waited = time.perf_counter()
             staging.release()
             found = recording.read([frame.letterbox for frame in frames])

@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, fill_words
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
-from yoloship.cuda.letterbox_host import Following, band_rows
-from yoloship.cuda.stream import Event, Stream, StreamCalls
+from yoloship.cuda.letterbox_host import band_rows
+from yoloship.cuda.stream import Event
 from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
-from yoloship.detect.gpu.steps import Steps
 from yoloship.detect.pipeline import PlacedImage
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import StreamCalls
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -47,16 +46,7 @@ if TYPE_CHECKING:
 _ALIGNMENT: Final = 256
 _TABLES: Final = 2
 _STAGED: Final = BY_THE_HOST | {"pinned"}
-_ON_THE_HOST: Final = _STAGED | {"mapped"}
-_PATIENCE_US: Final = 5000
-"""How long the letterbox follows a host that copies: many times what a frame takes."""
 _NOWHERE: Final = 1
-_EVERYTHING: Final = 2**31 - 1
-_EPOCH: Final = 1 << 16
-"""More than an image has rows: what frames that are chased count from differs by this."""
-_MARKS: Final = 16
-_SIGNALS_APART: Final = 64
-"""Words of 4 bytes between signals, so that they share no line of a cache."""
 _SMALLEST: Final = 1 << 22
 """Bytes for frames to begin with: an image of 1280×960."""
 
@@ -73,14 +63,12 @@ class Frame(PlacedImage):
         address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
         pick: Which rows are copied if `mode` is `copied`; None copies all.
         channels: The order of its colours.
-        mapped: Of its pixels, as the device sees it, if they are in pinned memory; 0 if they are not, or it is unknown.
     """
 
     mode: TransferMode
     address: int = 0
     pick: RowPick | None = None
     channels: ChannelOrder = "bgr"
-    mapped: int = 0
 
     def release(self) -> None:
         """Let go of what was handed to another thread: an array of another library, or an image of a decoder."""
@@ -108,12 +96,10 @@ class Front(NamedTuple):
     Attributes:
         fetches: `launch_fetch`, ahead of the letterbox.
         band: If not 0, `launch_letterbox_host` with this band instead of the letterbox.
-        following: How it follows the host; None if the frame is there before the chain is queued.
     """
 
     fetches: bool = False
     band: int = 0
-    following: Following | None = None
 
 
 class _Place(NamedTuple):
@@ -136,8 +122,7 @@ class Staging:
             sooner there than all of them side by side, each by one core.
     """
 
-    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock, steps: Steps | None = None) -> None:
-        self._steps = steps or Steps()
+    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock) -> None:
         self._calls = calls
         self._cores = cores
         self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
@@ -149,27 +134,14 @@ class Staging:
         self._tables: dict[int, Tables] = {}
         self._foreign: list[ForeignFrame] = []
         self._is_shared = calls.stream.device.info.integrated
-        self._pending: Frame | None = None
         self._address = np.zeros(1, np.uint64)
         """Of a lone pinned frame, in the letterbox table on pinned memory."""
         self.front = Front()
-        self._signal_memory = PinnedBuffer(calls.stream.device, 8 * _SIGNALS_APART)
-        self._signals = self._signal_memory.array(np.uint32, (2, _SIGNALS_APART))[:, 0]
-        self._signals[:] = 0
-        first = self._signal_memory.pointer
-        self._following = Following(first, first + 4 * _SIGNALS_APART, _PATIENCE_US)
-        self._counts_from = np.zeros(1, np.int32)
-        self._chase: _Chase | None = None
-        self._mark: Event | None = None
+        self._mark = Event(calls.stream.device)
         try:
-            self._mark = Event(calls.stream.device)
             self._grow(_SMALLEST)
-            if self._steps.chase and not self._is_shared:
-                self._chase = _Chase(calls.stream.device, self._steps.chase, self._following.late)
         except BaseException:
-            self._signal_memory.close()
-            if self._mark is not None:
-                self._mark.close()
+            self._mark.close()
             raise
 
     def tables(self, batch: int) -> Tables:
@@ -185,8 +157,7 @@ class Staging:
         """Queue all that the letterbox needs; its `calls` are entered, and the stream has passed the last batch.
 
         What goes up by DMA is queued at once: the rest of the host's work is done while it is under way. Where the
-        memory had to grow, the tables have moved. The chain must begin as `front` says. Call `follow` when it is
-        queued.
+        memory had to grow, the tables have moved. The chain must begin as `front` says.
 
         Args:
             frames: At most `batch`, for which there is room; the rest of the batch repeats the first.
@@ -213,27 +184,6 @@ class Staging:
         if self._sent != (batch, places):
             self._send_tables(places, batch)
 
-    def follow(self) -> None:
-        """Copy the frame that the queued chain waits for, piece by piece."""
-        frame, self._pending = self._pending, None
-        if frame is None:
-            return
-        try:
-            target, signals = self._target(self._first_frame, *staged_hw(frame)), self._signals
-            for rows in fill(frame, target, self._steps.pieces):
-                signals[0] = rows
-        finally:
-            self._cores.release()
-
-    def was_late(self) -> bool:
-        """Whether the chain, which the stream has passed, did not wait for the frame, and must be queued again."""
-        if self.front.following is None or not self._signals[1]:
-            return False
-        self._signals[:] = (_EVERYTHING, 0)
-        if self._chase is not None:
-            self._chase.stream.sync()
-        return True
-
     def release(self) -> None:
         """Let go of other libraries' arrays; the stream has passed the work that read them."""
         for foreign in self._foreign:
@@ -243,19 +193,12 @@ class Staging:
     def forget(self) -> None:
         """Take nothing for sent; the stream has passed all work."""
         self.release()
-        if self._pending is not None:
-            self._pending = None
-            self._cores.release()
         self._sent = (0, [])
 
     def close(self) -> None:
         """Give the memory back. Closing twice is not an error."""
-        if self._chase is not None:
-            self._chase.close()
         self._drop()
-        self._signal_memory.close()
-        if self._mark is not None:
-            self._mark.close()
+        self._mark.close()
 
     def _drop(self) -> None:
         self.forget()
@@ -292,8 +235,7 @@ class Staging:
             if mode == "pinned":
                 self._calls.upload(target, frame.address, height * pitch)
             else:
-                for _ in fill(frame, self._target(offset, height, width)):
-                    pass
+                fill(frame, self._target(offset, height, width))
                 if not is_alone:
                     self._calls.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone and not self._is_shared else 0
@@ -338,19 +280,12 @@ class Staging:
             return False
         last = places[0]
         is_alike = last.letterbox is frame.letterbox and last.mode == frame.mode and last.channels == frame.channels
-        if self.front.band:
-            return is_alike and (frame.mode in BY_THE_HOST or frame.mapped > 0)
-        return is_alike and frame.mode in _STAGED
+        return is_alike and (frame.mode in _STAGED or self.front.band > 0)
 
     def _send_again(self, frame: Frame) -> None:
         """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
         if self.front.band:
-            if frame.mode in BY_THE_HOST:
-                self._begin(frame)
-            elif self._chase is not None and self.front.following is self._chase.following:
-                self._chase.send(frame, self._sent[1][0].pixels, self._counts_from)
-            else:
-                self._address[0] = frame.mapped
+            self._address[0] = frame.address
             return
         pixels = self._sent[1][0].pixels
         height, width = pixels.stored_hw
@@ -358,48 +293,20 @@ class Staging:
             self._calls.upload(pixels.pointer, frame.address, height * pixels.pitch_bytes)
         else:
             with self._cores:
-                for _ in fill(frame, self._target(self._first_frame, height, width)):
-                    pass
+                fill(frame, self._target(self._first_frame, height, width))
 
     def _band(self, frame: Frame) -> int:
-        """Rows of the canvas for a block if a lone frame can be letterboxed while it is fetched; else 0."""
-        is_there = frame.mode in BY_THE_HOST or (frame.mode in _ON_THE_HOST and frame.mapped > 0)
-        if self._is_shared or not self._steps.direct or not is_there:
+        """Rows of the canvas for a block if a lone frame is to be letterboxed while it is fetched; else 0."""
+        if frame.mode != "mapped" or self._is_shared:
             return 0
-        height, width = staged_hw(frame)
-        return band_rows(3 * width, height, frame.letterbox.resized_hw[0], self._steps.band)
+        height, width = frame.letterbox.image_hw
+        return band_rows(3 * width, height, frame.letterbox.resized_hw[0])
 
     def _send_direct(self, frame: Frame, band: int) -> None:
         """Make everything ready for a lone frame that is letterboxed while it is fetched."""
-        is_filled = frame.mode in BY_THE_HOST
-        chase = self._chase if frame.mode == "pinned" else None
-        pointer = self._host + self._first_frame if is_filled else frame.mapped
-        if chase is not None:
-            pointer = self._device + self._first_frame
-        place = self._packed(0, frame, pointer, 3 * staged_hw(frame)[1])
-        self._send_tables([place], 1)
+        self._send_tables([self._packed(0, frame, frame.address, 3 * frame.letterbox.image_hw[1])], 1)
         self._address = self._bytes[self._first_frame - 2 * FRAME_DTYPE.itemsize :][:8].view(np.uint64)
-        table = self._bytes[self._first_frame - 2 * FRAME_DTYPE.itemsize :][: FRAME_DTYPE.itemsize].view(FRAME_DTYPE)
-        self._counts_from = table["reserved"]
-        if chase is not None:
-            self.front = Front(False, band, chase.following)
-            chase.send(frame, place.pixels, self._counts_from)
-            return
-        self.front = Front(False, band, self._following if is_filled and self._steps.pieces else None)
-        if is_filled:
-            self._begin(frame)
-
-    def _begin(self, frame: Frame) -> None:
-        """Copy a frame, or leave that to `follow` if no other thread is copying."""
-        if self.front.following is not None:
-            if self._cores.acquire(blocking=False):
-                self._signals[0] = 0
-                self._pending = frame
-                return
-            self._signals[0] = _EVERYTHING
-        with self._cores:
-            for _ in fill(frame, self._target(self._first_frame, *staged_hw(frame))):
-                pass
+        self.front = Front(False, band)
 
     def _make_room(self, frames: Sequence[Frame]) -> None:
         needed = sum(map(_staged_bytes, frames))
@@ -442,42 +349,6 @@ class Staging:
     def _target(self, offset: int, height: int, width: int) -> npt.NDArray[np.uint8]:
         """Where a frame lies on pinned memory."""
         return self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
-
-
-class _Chase:
-    """A frame that goes up in pieces on a stream of its own, each followed by a mark that the letterbox waits for."""
-
-    def __init__(self, device: Device, pieces: int, late: int) -> None:
-        self._pieces = min(pieces, _MARKS)
-        self._epoch = 0
-        self.stream = Stream(device)
-        self._calls = StreamCalls(self.stream)
-        self._progress = DeviceBuffer(device, 256)
-        self._memory = PinnedBuffer(device, 4 * _MARKS)
-        self._marks = self._memory.array(np.uint32, (_MARKS,))
-        fill_words(self.stream, self._progress.pointer, 0, 64)
-        self.stream.sync()
-        self.following = Following(self._progress.pointer, late, _PATIENCE_US)
-
-    def send(self, frame: Frame, pixels: DevicePixels, counts_from: npt.NDArray[np.int32]) -> None:
-        """Queue a frame's way up, the last piece being the smallest, because the letterbox of it is waited for."""
-        self._epoch = (self._epoch + _EPOCH) % 2**31
-        counts_from[0] = self._epoch
-        height, pitch = pixels.stored_hw[0], pixels.pitch_bytes
-        first, upload, marks = 0, self._calls.upload, self._memory.pointer
-        for piece in range(self._pieces):
-            last = height - (height >> 2 * (piece + 1)) if piece + 1 < self._pieces else height
-            self._marks[piece] = self._epoch + last
-            if last > first:
-                upload(pixels.pointer + first * pitch, frame.address + first * pitch, (last - first) * pitch)
-            upload(self._progress.pointer, marks + 4 * piece, 4)
-            first = last
-
-    def close(self) -> None:
-        self.stream.sync()
-        self._marks = np.zeros(1, np.uint32)
-        for owned in (self._progress, self._memory, self.stream):
-            owned.close()
 
 
 def _staged_bytes(frame: Frame) -> int:

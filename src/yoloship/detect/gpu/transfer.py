@@ -16,6 +16,9 @@ by DMA, each while the next is copied.
 On an integrated GPU, whose memory is the host's, nothing goes up: all pinned frames are `mapped`, and `copied` and
 `resized` ones are read where the host has put them.
 
+A lone `mapped` frame of which at least four rows of the canvas fit into a block of threads (as of 1080p on 640) is
+letterboxed row by row (kernels/letterbox_host.cu); others pixel by pixel.
+
 All modes give the model the same numbers, bit for bit.
 """
 

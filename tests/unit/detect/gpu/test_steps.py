@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 def test_steps_are_off_until_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert Steps.chosen() == Steps()
-    monkeypatch.setenv(VARIABLE, "direct,early,pieces=3,band=4,abreast=2,ordered")
-    assert Steps.chosen() == Steps(direct=True, pieces=3, start="early", band=4, abreast=2, ordered=True)
+    monkeypatch.setenv(VARIABLE, "abreast=2,ordered")
+    assert Steps.chosen() == Steps(abreast=2, ordered=True)
