@@ -159,6 +159,8 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
         head = bytes(source[:HEAD_BYTES])
     else:
         head = read_start(source, HEAD_BYTES, error=error, wanted="a model")
+    if head.startswith(_JPEG):  # no pattern before its own fits, and folders are full of them
+        return "jpeg"
     if not head:
         return "empty"
     if not any(head):
@@ -250,6 +252,8 @@ _BRANDS: Final[Mapping[bytes, str]] = MappingProxyType(
 )
 """ISO/IEC 23008-12, section B.4, and the AV1 image format's section 6."""
 
+_JPEG: Final = b"\xff\xd8\xff"
+
 _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("npz", _is_npz),
     ("checkpoint", re.escape(ZIP_MAGIC)),
@@ -263,7 +267,7 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     # Field 1 of a ModelProto, its format's version as a small integer, and the tag of another of its fields.
     ("onnx", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42\x72]"),
     ("lfs-pointer", rb"version https://git-lfs"),
-    ("jpeg", rb"\xff\xd8\xff"),
+    ("jpeg", re.escape(_JPEG)),
     ("png", rb"\x89PNG\r\n\x1a\n"),
     ("gif", rb"GIF8[79]a"),
     ("webp", rb"RIFF....WEBP"),
