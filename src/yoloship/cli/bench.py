@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.evaluate.benchmark import BenchResult
+    from yoloship.images import DecodeChoice
 
 PLOT_SUFFIXES = (".svg", ".png")
 
@@ -40,6 +41,15 @@ MAX_IMAGE_BYTES = 4 << 30
     help="Images, folders or patterns; may be repeated. Only as many as the largest batch takes are used. Default: one "
     "random image.",
 )
+@option(
+    "--from",
+    "origin",
+    type=click.Choice(("array", "file")),
+    default="array",
+    help="Where a batch begins: array is images in memory; file is the files of --source, read and decoded each time, "
+    "with the array's time beside it. Default: array.",
+)
+@options.decode
 @option("--batch", metavar="1,32", default="1", help="Batch sizes to measure.")
 @option("--streams", metavar="1,4", default="1", help="Numbers of threads to measure throughput with.")
 @option(
@@ -74,6 +84,8 @@ MAX_IMAGE_BYTES = 4 << 30
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     models: tuple[str, ...],
     source: tuple[str, ...],
+    origin: str,
+    decode: DecodeChoice,
     batch: str,
     streams: str,
     device: str | None,
@@ -93,11 +105,15 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Measure how fast models run on this machine, side by side.
 
     For each model it measures the time of a batch from images in memory to results, the time of each stage, the time
-    of the network alone, and the images per second of several threads. Reading and decoding files is not measured.
+    of the network alone, and the images per second of several threads. --from file includes reading and decoding.
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
     if threads != (1,) and not seconds:
         raise click.UsageError("--streams is for throughput, which --seconds 0 skips")
+    if origin == "file" and not source:
+        raise click.UsageError("--from file needs files: --source photos/")
+    if origin == "array" and decode != "auto":
+        raise click.UsageError(f"--decode {decode} is for --from file: images in memory are decoded already")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"{plot} is not a plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
@@ -114,14 +130,15 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
     class_names = options.chosen_names(names, names_from)
-    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz, transform, class_names)
+    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz, transform, class_names, decode)
     if len(places) > (used := max(batches)):
         print_err(
             f"note: only the first {used} of {len(places)} images are measured, as many as the largest batch takes"
         )
     images = _read_images(places[:used])
+    files = places[:used] if origin == "file" else ()
     plan = BenchOptions(rounds=rounds, runs=runs, throughput_s=seconds)
-    results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what))
+    results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what), files)
     data = bench_json(results, plan, [image.shape[:2] for image in images])
     if is_dash(json_path):
         print_bytes(data)
@@ -152,7 +169,8 @@ def _read_images(places: Sequence[Path]) -> list[Any]:
 def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
     from yoloship.evaluate.reports import bench_bars, chart_pixels, chart_svg
 
-    subtitle = "median of a batch, from images in memory to results; the black line is the network alone"
+    origin = "images in memory" if results[0].array is None else "files"
+    subtitle = f"median of a batch, from {origin} to results; the black line is the network alone"
     words = ("yoloship bench", subtitle, "ms", bench_bars(results))
     if plot.suffix.lower() == ".svg":
         return chart_svg(*words).encode()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.detect.detector import Detector
+    from yoloship.images import DecodeChoice
     from yoloship.kinds import Kind
     from yoloship.runtime.session import DeviceKind
 
@@ -98,6 +99,7 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
     input_hw: tuple[int, int] | None,
     transform: str | None = None,
     class_names: tuple[str, ...] | None = None,
+    decode: DecodeChoice = "auto",
 ) -> list[BenchCase]:
     """Every combination that is to be measured.
 
@@ -112,6 +114,7 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
             of the training if the checkpoint says it, else 640, or 224 for classification.
         transform: Of classification models: how an image becomes the input, by name; None takes what the file says.
         class_names: One name for each class of every model; None takes those in the files.
+        decode: Who decodes image files, as for `yoloship.load`.
 
     Raises:
         InputError: options contradict each other or a file, or there is no such GPU.
@@ -126,12 +129,14 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
         for model, device, runtime in product(every, devices, runtimes)
     ]
     for _, _, target in settled:
+        if decode == "gpu" and target.device == "cpu":
+            raise InputError("needs the model on a GPU", subject="--decode gpu", expected="--device cuda", got="cpu")
         _check(target)
     cases = []
     for model, runtime, target in settled:
         label = labels[model] if runtime is None else f"{labels[model]}, {runtime}"
         cases += [
-            BenchCase(label, target.device, batch, count, partial(_open, target, input_hw, batch, count))
+            BenchCase(label, target.device, batch, count, partial(_open, target, input_hw, batch, count, decode))
             for batch, count in product(batches, streams)
         ]
     return cases
@@ -218,7 +223,9 @@ def _check_provider() -> None:
         )
 
 
-def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams: int) -> Detector:
+def _open(
+    target: _Target, input_hw: tuple[int, int] | None, batch: int, streams: int, decode: DecodeChoice
+) -> Detector:
     """Load a model for one case; an engine is built first if there is none in the cache."""
     from yoloship.detect.gpu.transfer import MAX_BATCH, CudaTuning
     from yoloship.models.loading import load
@@ -233,6 +240,7 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
         runtime_precision=target.runtime.precision,
         transform=None if target.builds and target.kind == "checkpoint" else target.transform,  # it is in the engine
         class_names=target.class_names,
+        decode=decode,
         cuda_tuning=CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch)) if on_gpu else None,
     )
 

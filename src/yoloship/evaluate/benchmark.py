@@ -20,6 +20,7 @@ from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -125,7 +126,8 @@ class BenchResult:
         backend: What ran the network.
         load_ms: Loading the model.
         warm_up_ms: From there to the first results.
-        total: A batch from images in memory to results.
+        total: A batch from images in memory, or from files, to results.
+        array: The same batch from images in memory, measured beside `total` if that is from files; else None.
         network: The same batch through the network alone.
         stages: The time of each stage, in order; measured apart, so that they add up only nearly.
         ratio: Median of a turn's `total` by that of its `network`; the median over all turns.
@@ -149,6 +151,7 @@ class BenchResult:
     share: float
     host_peak_bytes: int | None
     device_bytes: int | None
+    array: Spread | None = None
 
 
 def benchmark(
@@ -156,6 +159,7 @@ def benchmark(
     images: Sequence[Image],
     plan: BenchOptions | None = None,
     on_progress: OnProgress = silent,
+    files: Sequence[Path] = (),
 ) -> list[BenchResult]:
     """Measure every case on the same images.
 
@@ -164,22 +168,28 @@ def benchmark(
         images: (height, width, 3) uint8 BGR each; a batch takes them in turn, from the first. Read only.
         plan: How long.
         on_progress: Called as each model is loaded and as each round begins.
+        files: The files of the same images, in their order: a batch is then measured from its files, reading and
+            decoding included, with the images in memory beside it. None measures from memory only.
 
     Returns:
         One result for each case.
 
     Raises:
-        InputError: there are no cases or no images.
+        InputError: there are no cases or no images, or not one file for each image.
         YoloshipError: as the detectors raise them.
     """
     if not cases or not images:
         raise InputError("nothing to measure", expected="one model and one image, or more")
+    if files and len(files) != len(images):
+        raise InputError("not one file for each image", expected=str(len(images)), got=str(len(files)))
     plan = plan or BenchOptions()
     running: list[_Running] = []
     try:
         for case in cases:
             on_progress(f"loading {case.label}", len(running), len(cases))
-            running.append(_Running(case, [images[place % len(images)] for place in range(case.batch)]))
+            places = [place % len(images) for place in range(case.batch)]
+            batch = [images[place] for place in places]
+            running.append(_Running(case, batch, [files[place] for place in places] if files else None))
         for round_ in range(plan.rounds):
             for one in running:
                 on_progress(f"round {round_ + 1} of {plan.rounds}: {one.case.label}", round_, plan.rounds)
@@ -193,9 +203,11 @@ def benchmark(
 class _Running:
     """A case that is open, and what was measured so far."""
 
-    def __init__(self, case: BenchCase, images: list[Image]) -> None:
+    def __init__(self, case: BenchCase, images: list[Image], files: list[Path] | None) -> None:
         self.case = case
         self._images = images
+        self._sources: Sequence[Image | Path] = images if files is None else files
+        self._has_files = files is not None
         before_bytes = None
         began = time.perf_counter()
         self.detector = case.open()
@@ -203,7 +215,7 @@ class _Running:
         try:
             before_bytes = self.detector.device_bytes()
             began = time.perf_counter()
-            self.detector.detect_batch(images)
+            self.detector.detect_batch(self._sources)
             self._warm_up_ms = (time.perf_counter() - began) * 1e3
         except BaseException:
             self.detector.close()
@@ -211,6 +223,7 @@ class _Running:
         self._before_bytes = before_bytes
         self._peak_device = self.detector.device_bytes()
         self._totals: list[float] = []
+        self._arrays: list[float] = []
         self._networks: list[float] = []
         self._stages: dict[str, list[float]] = {}
         self._ratios: list[float] = []
@@ -219,11 +232,14 @@ class _Running:
 
     def turn(self, plan: BenchOptions) -> None:
         """Measure once more."""
-        detector, images = self.detector, self._images
+        detector, images, sources = self.detector, self._images, self._sources
         gc.collect()
         time.sleep(plan.gap_s)
-        totals = _times_ms(lambda: detector.detect_batch(images), plan.runs)
+        totals = _times_ms(lambda: detector.detect_batch(sources), plan.runs)
         time.sleep(plan.gap_s)
+        if self._has_files:
+            self._arrays += _times_ms(lambda: detector.detect_batch(images), plan.runs)
+            time.sleep(plan.gap_s)
         with detector.network(len(images)) as network:
             networks = _times_ms(network, plan.runs)
         self._totals += totals
@@ -235,7 +251,7 @@ class _Running:
         if plan.throughput_s:
             time.sleep(plan.gap_s)
             self._rates.append(
-                self._rate([lambda: detector.detect_batch(images)] * self.case.streams, plan.throughput_s)
+                self._rate([lambda: detector.detect_batch(sources)] * self.case.streams, plan.throughput_s)
             )
             time.sleep(plan.gap_s)
             self._network_rates.append(self._network_rate(plan.throughput_s))
@@ -254,6 +270,7 @@ class _Running:
             load_ms=self._load_ms,
             warm_up_ms=self._warm_up_ms,
             total=Spread.of(self._totals),
+            array=Spread.of(self._arrays) if self._arrays else None,
             network=Spread.of(self._networks),
             stages={stage: Spread.of(values) for stage, values in self._stages.items()},
             ratio=float(np.median(self._ratios)),

@@ -154,3 +154,37 @@ def test_a_classifier_has_stages_of_its_own(tmp_path: Path) -> None:
     assert ran.code == 0, ran
     (result,) = json.loads(ran.out)["results"]
     assert list(result["stages_ms"]) == ["crop", "network", "probabilities", "result"]
+
+
+def test_a_batch_is_measured_from_files_with_the_images_in_memory_beside_it(model: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((50, 80, 3), np.uint8))
+    how = ("--source", tmp_path / "*.jpg", "--batch", "2", "--plot", tmp_path / "b.svg")
+    ran = run("bench", model, "--from", "file", *how, "--json", tmp_path / "b.json", *QUICK)
+    assert ran.code == 0, ran
+    (row,) = json.loads((tmp_path / "b.json").read_bytes())["results"]
+    assert row["array_ms"]["runs"] == row["total_ms"]["runs"] == 1
+    assert "from files" in ran.out
+    assert "read and decode" in (tmp_path / "b.svg").read_text()
+    ran = run("bench", model, "--json", "-", *QUICK)
+    assert json.loads(ran.out)["results"][0]["array_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--from", "file"), "--from file needs files"),
+        (("--decode", "gpu"), "--decode gpu is for --from file"),
+    ],
+)
+def test_decoding_without_files_is_refused(model: Path, arguments: tuple[str, ...], words: str) -> None:
+    ran = run("bench", model, *arguments)
+    assert ran.code == 2
+    assert words in " ".join(ran.err.replace("│", " ").split())
+
+
+def test_decoding_on_a_gpu_is_refused_where_the_model_runs_on_the_cpu(model: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((50, 80, 3), np.uint8))
+    ran = run("bench", model, "--from", "file", "--source", tmp_path / "a.jpg", "--decode", "gpu", *QUICK)
+    assert ran.code == 1
+    assert "--device cuda" in ran.error

@@ -10,12 +10,13 @@ import pytest
 
 from helpers.models import image_session, info, random_heads
 from yoloship.detect.detector import Detector, StageTimes
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase, BenchOptions, BenchResult, Spread, benchmark
 from yoloship.evaluate.reports import bench_bars, bench_json, bench_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 IMAGES = [np.random.default_rng(n).integers(0, 256, (50 + n, 120, 3), dtype=np.uint8) for n in range(2)]
 QUICK = BenchOptions(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
@@ -225,3 +226,19 @@ def test_a_bar_is_as_long_as_the_whole_and_marks_the_network() -> None:
     assert [name for name, _ in bar.parts] == ["letterbox", "network", "decode"]
     assert bar.mark == 8
     assert bar.text == "10.00 ms, ×1.25, 1234/s"
+
+
+def test_files_reach_the_detector_as_files_and_must_be_as_many_as_the_images(tmp_path: Path) -> None:
+    import cv2
+
+    files = [tmp_path / f"{number}.png" for number in range(2)]
+    for file, image in zip(files, IMAGES, strict=True):
+        cv2.imwrite(str(file), image)
+    (result,) = benchmark([case(Counted(None), 2)], IMAGES, QUICK, files=files)
+    assert result.array is not None
+    assert result.array.runs == result.total.runs == 6
+    files[1].write_bytes(b"no image")  # a batch from memory alone would not notice
+    with pytest.raises(ImageError):
+        benchmark([case(Counted(None), 2)], IMAGES, QUICK, files=files)
+    with pytest.raises(InputError, match="not one file for each image"):
+        benchmark([case(Counted(None), 2)], IMAGES, QUICK, files=files[:1])
