@@ -48,16 +48,24 @@ def read(
 
 
 def compare(
-    nvdec: Nvdec, path: Path, is_wanted: Callable[[int], bool] = lambda _: True, **how: Any
+    nvdec: Nvdec, path: Path, is_wanted: Callable[[int], bool] = lambda _: True, *, apart: int = 0, **how: Any
 ) -> tuple[list[bool], list[str]]:
-    """Assert that the GPU gives what the CPU gives; say which frames it decoded, and what was told."""
+    """Assert that the GPU gives what the CPU gives; say which frames it decoded, and what was told.
+
+    Values of pixels may be `apart` by that much, and by a tenth of it on average.
+    """
     told: list[str] = []
     limits = how.get("limits", ImageLimits())
     expected, _ = read(lambda stack: PyavVideo.of_path(path, stack, limits=limits), is_wanted)
     found, on_device = read(lambda stack: NvdecVideos(nvdec, **how).open(path, stack, told.append), is_wanted)
     assert [(pts, error) for _, pts, error in found] == [(pts, error) for _, pts, error in expected]
     for (pixels, _, _), (wanted, _, _) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(pixels, wanted)
+        if apart and pixels is not None:
+            difference = np.abs(pixels.astype(int) - wanted)
+            assert difference.max() <= apart
+            assert difference.mean() <= apart / 10
+        else:
+            np.testing.assert_array_equal(pixels, wanted)
     gc.collect()
     return on_device, told
 
@@ -78,8 +86,13 @@ def compare(
     ],
     ids=lambda clip: f"{clip.codec} {clip.pixel_format} {clip.rotation} {clip.colour} {clip.audio}",
 )
-def test_frames_times_and_turns_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
-    on_device, told = compare(nvdec, write_clip(tmp_path / "a.mkv", clip))
+def test_frames_times_and_turns_are_those_of_the_cpu(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path, clip: Clip
+) -> None:
+    # MPEG-1 and MPEG-2 leave the rounding of their transform to the decoder. An H100 was apart by 6, and by 0.08 on
+    # average.
+    is_inexact = nvdec_stand_in is None and clip.codec in {"mpeg1video", "mpeg2video"}
+    on_device, told = compare(nvdec, write_clip(tmp_path / "a.mkv", clip), apart=8 if is_inexact else 0)
     assert (on_device, told) == ([True] * 12, [])
 
 
@@ -130,6 +143,33 @@ def test_a_damaged_video_is_judged_by_the_cpu(nvdec: Nvdec, tmp_path: Path) -> N
     on_device, told = compare(nvdec, path)
     assert not all(on_device)
     assert told[0].startswith(f"{path}: decoded by the CPU from frame ")
+
+
+def test_damage_inside_a_frame_is_not_noticed_and_changes_nothing_before_it(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, options={"bf": "0"}))
+    sound, _ = read(lambda stack: PyavVideo.of_path(path, stack))
+    data = bytearray(path.read_bytes())
+    at, size = packets_of(path)[5]
+    for byte in range(at + size - 24, at + size - 4):
+        data[byte] ^= 0x55
+    path.write_bytes(data)
+    judged, _ = read(lambda stack: PyavVideo.of_path(path, stack))
+    assert [error is not None for _, _, error in judged][:6] == [False] * 5 + [True]
+    told: list[str] = []
+    found, on_device = read(lambda stack: NvdecVideos(nvdec).open(path, stack, told.append))
+    assert [pts for _, pts, _ in found] == [pts for _, pts, _ in sound]
+    for (pixels, _, error), (expected, _, _) in zip(found[:5], sound[:5], strict=True):
+        assert error is None
+        np.testing.assert_array_equal(pixels, expected)
+    if told:  # FFmpeg did notice something, and then the CPU judges all the rest
+        assert [error for *_, error in found] == [error for *_, error in judged]
+    else:
+        assert on_device == [True] * 12
+        assert [error for *_, error in found] == [None] * 12
+    assert nvdec_stand_in is None or not told
+    gc.collect()
 
 
 def test_a_video_that_is_cut_short_stays_on_the_gpu_and_ends_with_the_error(nvdec: Nvdec, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class StandInContext:
         self.is_hwaccel = codec in owner.codecs
         self._has_session = owner.open < owner.sessions
         self._number = 0
+        self._shown: Any = None
         owner.open += 1
         owner.opened += 1
 
@@ -93,20 +94,47 @@ class StandInContext:
     def decode(self, packet: Any) -> list[Any]:
         """Decode as NVDEC does, which takes no notice of damage inside a frame."""
         found = []
-        for frame in self._inner.decode(packet):
+        for frame in self._decoded(packet):
             deep = frame.format.name == "yuv420p10le"
             if not self._has_session or not (deep or frame.format.name in {"yuv420p", "yuvj420p"}):
                 found.append(frame)  # as FFmpeg does without a session, or for what NVDEC does not decode
                 continue
+            self._shown = frame
             made = StandInFrame(self._owner, frame, "p010le" if deep else "nv12")
+            if made.is_corrupt and _has_slices(packet):
+                made.is_corrupt = False  # the CPU alone notices it
             self._owner.spoil(self._number, made)
             self._number += 1
             found.append(made)
         return found
 
+    def _decoded(self, packet: Any) -> list[Any]:
+        try:
+            frames: list[Any] = self._inner.decode(packet)
+        except av.error.InvalidDataError:
+            if self._shown is None or not _has_slices(packet):
+                raise
+            self._shown.pts = packet.pts
+            return [self._shown]
+        return frames
+
+
+def _has_slices(packet: Any) -> bool:
+    """Whether a packet of H.264, as MP4 keeps it, is made of whole units with headers: all that FFmpeg looks at."""
+    data, kinds = bytes(packet), []
+    while len(data) > 4:
+        size = int.from_bytes(data[:4], "big")
+        if not 0 < size <= len(data) - 4 or data[4] & 0x80:
+            return False
+        kinds.append(data[4] & 31)
+        data = data[4 + size :]
+    return not data and any(kind in {1, 5} for kind in kinds)
+
 
 class StandInFrame:
     """A frame on the device."""
+
+    is_corrupt: bool
 
     def __init__(self, owner: StandInAv, frame: Any, sw_format: str) -> None:
         self._owner = owner

@@ -572,7 +572,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         outcomes = stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))
         if images.count != 1 and not quiet and detector.device != "cpu":
-            print_err(options.decoders(detector, videos=images.has_videos))
+            print_err(options.decoders(detector, videos=images.has_videos or images.is_live))
     if tracking is not None and console.prints:
         console.show(tracking.counts())
     console.report(run.tally, detector.info.nms)

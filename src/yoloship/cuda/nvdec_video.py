@@ -44,7 +44,10 @@ class NvdecVideos:
 
     Attributes:
         side_by_side: Videos to decode at the same time.
+        takes_files: True; see `VideoDecoding`.
     """
+
+    takes_files = True
 
     def __init__(self, nvdec: Nvdec, fallback: Fallback = "cpu", *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
         self._nvdec = nvdec
@@ -96,7 +99,7 @@ class NvdecVideo:
     ) -> None:
         self._file, self._path, self._limits = file, path, limits
         self._fallback, self._tell = fallback, tell
-        self._video: PyavVideo | None = _OnDevice(nvdec, file, path, limits)
+        self._video: PyavVideo | None = _OnDevice(nvdec, file, path, limits, fallback)
         self.stream: Stream = self._video.stream
 
     def frames(self, is_wanted: Callable[[int], bool]) -> Iterator[Decoded]:
@@ -159,8 +162,9 @@ class _NotHereError(Exception):
 class _OnDevice(PyavVideo):
     """A video whose packets go to a decoder of the GPU, once the CPU's has shown what the first frame is like."""
 
-    def __init__(self, nvdec: Nvdec, file: BinaryIO, path: Path, limits: ImageLimits) -> None:
+    def __init__(self, nvdec: Nvdec, file: BinaryIO, path: Path, limits: ImageLimits, fallback: Fallback) -> None:
         super().__init__(file, str(path), path, limits=limits, threads=1)
+        self._fallback = fallback
         self._nvdec = nvdec
         self._form: FrameForm | None = None
         self._decoder: NvdecDecoder | None = None
@@ -210,6 +214,8 @@ class _OnDevice(PyavVideo):
             what = f"{codec}, {frame.format.name}, {frame.width}×{frame.height}"
             raise _NotHereError(f"NVDEC does not take it ({what}), or has no session left")
         if frame.is_corrupt:
+            if self._fallback == "none":
+                return super()._image(frame, wanted=wanted)  # the error of this frame alone
             raise _NotHereError("the frame is damaged")
         if self._rotation is None:
             self._rotation = frame.rotation

@@ -188,7 +188,7 @@ class Detector(Closing, Generic[ResultT]):
 
     @property
     def video_decoding(self) -> str:
-        """Who decodes videos, and why: ``NVDEC on cuda:0 (PyAV 19.0.2)``, before it was tried, or ``cpu (…)``."""
+        """Who decodes videos, and why: ``NVDEC on cuda:0 (PyAV 19.0.2; …)``, before it was tried, or ``cpu …``."""
         return self._pipeline.video_decoding
 
     @property

@@ -15,7 +15,7 @@ torchvision give frames."""
 
 DecodeChoice: TypeAlias = Literal["auto", "gpu", "cpu"]
 """Who decodes image files and videos: ``gpu`` or ``cpu`` alone, or ``auto``, which takes the GPU for what it can decode
-there."""
+there, except video files: only the CPU tells their damaged frames."""
 
 EXPECTED: Final = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
 _SAMPLE_FORMATS: Final = {"I_RGB": "rgb", "I_RGBA": "rgb", "I_BGR": "bgr", "I_Y": "rgb", "I_YA": "rgb"}

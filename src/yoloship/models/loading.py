@@ -167,8 +167,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         decode: Who decodes image files: ``cpu``; ``gpu``, which decodes JPEG files on the GPU that runs the model, and
             needs one with a JPEG engine and the extra `gpu-media`; or ``auto``, which takes the GPU if it can. Files
             in other forms than the GPU's are always decoded by the CPU. `Detector.decoding` says what was chosen.
-            It holds for videos too: with ``gpu``, one that the GPU does not decode is an error in its place
-            (`Detector.video_decoding`).
+            Videos (`Detector.video_decoding`): with ``auto``, the CPU decodes files, because it tells damaged frames,
+            and the GPU live streams. With ``gpu``, damage inside a frame is not noticed, and a video that the GPU does
+            not decode is an error in its place.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.

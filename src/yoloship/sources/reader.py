@@ -60,9 +60,11 @@ class VideoDecoding(Protocol):
 
     Attributes:
         side_by_side: Videos to decode at the same time.
+        takes_files: Whether it decodes video files, and not only live streams.
     """
 
     side_by_side: int
+    takes_files: bool
 
     @property
     def packets(self) -> PacketDecoding:

@@ -72,8 +72,9 @@ class VideoFiles(Source):
             yield from ahead(self._reading(path), FRAMES_AHEAD)
 
     def decode_with(self, decoding: VideoDecoding) -> None:
-        """Decode the videos that are opened from now on with a device."""
-        self.decoding = decoding
+        """Decode the videos that are opened from now on with a device, if it takes files."""
+        if decoding.takes_files:
+            self.decoding = decoding
 
     def side_by_side(self) -> SideBySide | None:
         """The frames of several videos mixed; None if they are decoded one after the other."""

@@ -53,7 +53,7 @@ def test_decode_offers_the_choices_that_there_are_and_the_gpu_needs_a_model_on_o
     ],
 )
 def test_a_run_on_a_gpu_says_who_decodes(decoding: Decoding, expected: str) -> None:
-    said = "NVDEC on cuda:0 (PyAV 19.0.2)"
+    said = "NVDEC on cuda:0 (PyAV 19.0.2; damage inside a frame is not noticed)"
     detector: Any = SimpleNamespace(device="cuda:0", decoding=decoding, video_decoding=said)
     assert options.decoders(detector, videos=False) == expected
     assert options.decoders(detector, videos=True) == f"decode: {said}"

@@ -156,6 +156,7 @@ class Lent:
 
     def __init__(self, side_by_side: int) -> None:
         self.side_by_side = side_by_side
+        self.takes_files = True
         self.packets: Any = None
         self.opened: list[Path] = []
 

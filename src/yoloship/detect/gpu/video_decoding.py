@@ -11,8 +11,8 @@ from yoloship._util.closing import Closing
 from yoloship.cuda.nvdec import Nvdec, support_problem
 from yoloship.cuda.nvdec_packets import NvdecPackets
 from yoloship.cuda.nvdec_video import SIDE_BY_SIDE, NvdecVideos
-from yoloship.errors import CudaError, DependencyError, SessionError
-from yoloship.sources.pyav_video import PyavVideo, load_av
+from yoloship.errors import DependencyError, SessionError
+from yoloship.sources.pyav_video import load_av
 from yoloship.sources.reader import has_pyav
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ class VideoDecoding(Closing):
     Args:
         device: The GPU.
         kernels: A `KernelSet` of that device, open longer than this.
-        choice: ``cpu`` lends nothing. With ``auto``, the CPU decodes what the GPU does not; with ``gpu``, that is an
-            error of the video.
+        choice: ``cpu`` lends nothing. ``auto`` lends for live streams alone, because a GPU does not tell damaged
+            frames; the CPU decodes what the GPU does not. ``gpu`` lends for video files too, and what the GPU does
+            not decode is an error of the video.
         model_name: For messages.
 
     Attributes:
         side_by_side: Videos to decode at the same time.
+        takes_files: Whether it decodes video files, and not only live streams.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class VideoDecoding(Closing):
         self._nvdec: Nvdec | None = None
         self._closed = False
         self.side_by_side = SIDE_BY_SIDE
+        self.takes_files = choice == "gpu"
 
     @property
     def chosen(self) -> str:
@@ -71,7 +74,8 @@ class VideoDecoding(Closing):
         problem = support_problem(av)
         if problem is not None:
             return f"cpu ({problem.subject}: {problem.problem})"
-        return f"NVDEC on {self._device} (PyAV {av.__version__})"
+        on_device = f"NVDEC on {self._device} (PyAV {av.__version__}; damage inside a frame is not noticed)"
+        return on_device if self.takes_files else f"cpu, which tells damaged frames; live streams: {on_device}"
 
     def lend(self, source: Source) -> bool:
         """Let a source decode its videos here from now on, if that was chosen and PyAV is installed.
@@ -115,15 +119,8 @@ class VideoDecoding(Closing):
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
         """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""
-        try:
-            nvdec = self.nvdec()
-        except CudaError as error:
-            if self._choice == "gpu":
-                raise
-            tell(f"{path}: decoded by the CPU: {error.subject}: {error.problem}")
-            return PyavVideo.of_path(path, resources)
         _logger.debug("%s is decoded on %s", path, self._device)
-        return NvdecVideos(nvdec, "none" if self._choice == "gpu" else "cpu").open(path, resources, tell)
+        return NvdecVideos(self.nvdec(), "none").open(path, resources, tell)
 
     def close(self) -> None:
         """Refuse to open more, and close the decoders. Frames stay valid. Closing twice is not an error."""
@@ -142,11 +139,13 @@ class VideosInTurn:
 
     Attributes:
         side_by_side: Videos to decode at the same time, on all of them together.
+        takes_files: Whether they decode video files, and not only live streams.
     """
 
     def __init__(self, parts: Sequence[VideoDecoding]) -> None:
         self._parts, self._turns = parts, itertools.cycle(parts)
         self.side_by_side = sum(part.side_by_side for part in parts)
+        self.takes_files = all(part.takes_files for part in parts)
 
     def open(self, path: Path, resources: ExitStack, tell: Callable[[str], None]) -> VideoReader:
         """Open a video file; see `yoloship.sources.reader.VideoDecoding.open`."""

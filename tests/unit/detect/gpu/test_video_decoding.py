@@ -25,12 +25,13 @@ def test_a_detector_lends_its_decoders_to_sources_with_videos(tmp_path: Path) ->
         command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "12 passed" in done.stdout
+    assert "13 passed" in done.stdout
 
 
 def test_several_gpus_decode_videos_in_turn() -> None:
     class Part:
         side_by_side = 8
+        takes_files = True
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -40,7 +41,7 @@ def test_several_gpus_decode_videos_in_turn() -> None:
 
     parts: Any = [Part("cuda:0"), Part("cuda:1")]
     videos: Any = VideosInTurn(parts)
-    assert videos.side_by_side == 16
+    assert (videos.side_by_side, videos.takes_files) == (16, True)
     opened = [videos.open(Path(name), None, None) for name in "abc"]
     assert opened == ["a on cuda:0", "b on cuda:1", "c on cuda:0"]
 
