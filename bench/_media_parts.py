@@ -1,0 +1,541 @@
+"""The parts of `gpu_media.py`: each measures one thing, with the way that decodes on the CPU beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import _cameras
+import _media_files as files
+
+import yoloship
+from yoloship.images import read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from yoloship.detect.detector import Detector
+
+HERE = Path(__file__).resolve().parent
+
+
+class LeftOut(Exception):  # noqa: N818 - it is not an error
+    """This part cannot be measured here; the message says why."""
+
+
+@dataclass
+class Setting:
+    """How a part runs.
+
+    Attributes:
+        data: Folder with the checkpoint and the photos.
+        device: ``cuda`` or ``cpu``; on the CPU everything that needs a GPU is left out.
+        smoke: Small and quick: whether it runs, not how fast.
+        rows_path: Where its rows go, one line of JSON each.
+        folder: For files that are made.
+        ends: When its time is over, by `time.monotonic`.
+        videos: Folder with H.264 videos to use instead of those that are made; None makes them.
+    """
+
+    data: Path
+    device: str
+    smoke: bool
+    rows_path: Path
+    folder: Path
+    ends: float
+    videos: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        return self.data / "coco-yolov5n.pt"
+
+    @property
+    def left_s(self) -> float:
+        return self.ends - time.monotonic()
+
+    def pick(self, usual: int, smoke: int) -> int:
+        return smoke if self.smoke else usual
+
+    def row(
+        self, name: str, value: float, unit: str = "", *, at_least: float | None = None, at_most: float | None = None,
+        **facts: Any,
+    ) -> None:  # fmt: skip
+        """Note a figure at once, so that a part that is cut off leaves what it has."""
+        row = {"name": name, "value": round(float(value), 4), "unit": unit, "at_least": at_least, "at_most": at_most}
+        with self.rows_path.open("a") as out:
+            out.write(json.dumps({**row, "facts": facts}, default=str) + "\n")
+        print(f"  {name}: {value:.6g} {unit} {facts or ''}", flush=True)
+
+    def load(self, model: Path | None = None, *, decode: str = "auto", device: str | None = None) -> Detector:
+        device = device or self.device
+        how: dict[str, Any] = {} if device == "cpu" else {"decode": decode}
+        return yoloship.load(model or self.model, device=device, **how)
+
+    def need_gpu(self, what: str) -> None:
+        if self.device == "cpu":
+            raise LeftOut(f"{what} cannot be had without a GPU")
+
+
+def streamed(detector: Detector, sources: Any) -> tuple[float, list[Any]]:
+    """Images a second, and the results; an error is an error here."""
+    began = time.perf_counter()
+    found = [outcome.unwrap() for outcome in detector.stream(sources)]
+    return len(found) / (time.perf_counter() - began), found
+
+
+def network_rate(detector: Detector, seconds: float) -> float:
+    """Images a second of the network alone, in its largest batches: the better of one and two streams."""
+    from gpu_pipeline import network_rate as measured
+
+    batch = max(detector.batches)
+    return max(measured(detector, batch, streams, seconds) for streams in (1, 2))
+
+
+def p50_ms(work: Callable[[], object], runs: int) -> float:
+    for _ in range(3):
+        work()
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times)
+
+
+def _decoder_alone(setting: Setting, data: list[bytes], seconds: float) -> None:
+    """nvJPEG in batches of 32, without and with the check of what it decodes."""
+    from yoloship._util.cache import trusted_folder
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.cuda.device import Device
+    from yoloship.detect.gpu.jpeg_engine import JpegEngine, jpeg_file
+    from yoloship.images import open_image
+
+    with (
+        Device.open() as device,
+        KernelSet(device, trusted_folder("kernels")) as kernels,
+        JpegEngine(device, kernels) as engine,
+    ):
+        opened = [jpeg_file(open_image(one)) for one in data]
+        batch = [one for one in (opened * 32)[:32] if one is not None]
+
+        def decode() -> None:
+            blocks = [engine.memory.take(one.decoded_bytes) for one in batch]
+            for image in engine.decode(batch, [block for block in blocks if block is not None]):
+                assert image is not None
+                image.close()
+
+        usual = engine._decoder.decode
+        spent = 0.0
+
+        def timed(*arguments: Any) -> None:
+            nonlocal spent
+            began = time.perf_counter()
+            try:
+                usual(*arguments)
+            finally:
+                spent += time.perf_counter() - began
+
+        decode()
+        object.__setattr__(engine._decoder, "decode", timed)
+        began, rounds = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            decode()
+            rounds += 1
+        whole = time.perf_counter() - began
+    setting.facts["decoder"] = rounds * len(batch) / spent
+    setting.row("JPEG decoder alone, batch 32", setting.facts["decoder"], "images/s")
+    setting.row("JPEG decoder with the check, batch 32", rounds * len(batch) / whole, "images/s")
+
+
+def folder(setting: Setting) -> None:
+    """A folder of JPEGs of the three photos."""
+    count, seconds = setting.pick(3000, 24), 0.05 if setting.smoke else 0.5
+    names = files.folder_of_photos(setting.data, setting.folder, count)
+    if setting.device != "cpu":
+        _decoder_alone(setting, [name.read_bytes() for name in names[:3]], seconds)
+    with setting.load() as detector, setting.load(decode="cpu") as host:
+        for one in (detector, host):
+            one.prepare()
+        setting.row("who decodes", 1, detector.decoding.images, reason=detector.decoding.reason)
+        network = network_rate(detector, seconds)
+        arrays = [read_image(name) for name in names[:3]] * (count // 3)
+        few = names[: max(24, count // 4)]
+        streamed(detector, names[:300])
+        streamed(host, names[:96])
+        fast, slow, held = [], [], []
+        expected = [len(one) for one in streamed(host, names[:3])[1]]
+        wrong = 0
+        for _ in range(setting.pick(3, 1)):
+            rate, found = streamed(detector, names)
+            wrong += sum(len(one) != expected[place % 3] for place, one in enumerate(found))
+            fast.append(rate)
+            slow.append(streamed(host, few)[0])
+            held.append(streamed(detector, arrays)[0])
+        network = max(network, network_rate(detector, seconds))
+        rate, present = statistics.median(fast), statistics.median(slow)
+        rounds = {"gpu": fast, "cpu": slow, "arrays": held}
+        setting.row("network alone, batch 32", network, "images/s")
+        setting.row("folder, decoded by the CPU", present, "images/s", images=len(few))
+        setting.row("folder", rate, "images/s", images=count, rounds=rounds)
+        setting.row("arrays", statistics.median(held), "images/s")
+        setting.row("folder: images with another number of boxes", wrong, at_most=0)
+        setting.row("folder over decoding by the CPU", rate / present, "×", at_least=3.5)
+        setting.row(
+            "folder over the slower of decoder and network",
+            rate / min(network, setting.facts.get("decoder", network)), at_least=0.85,
+        )  # fmt: skip
+
+
+def file(setting: Setting) -> None:
+    """One JPEG file at a time, over the same photo in memory."""
+    runs = setting.pick(100, 3)
+    with setting.load() as detector, setting.load(decode="cpu") as host:
+        for name in files.PHOTOS:
+            path = setting.data / name
+            image = read_image(path)
+            array, one, slow = (
+                p50_ms(lambda: detector(image), runs),  # noqa: B023 - called at once
+                p50_ms(lambda: detector(path), runs),  # noqa: B023
+                p50_ms(lambda: host(path), max(3, runs // 4)),  # noqa: B023
+            )
+            is_judged = image.shape[:2] == (1080, 810)
+            label = f"{image.shape[1]}×{image.shape[0]}"
+            setting.row(f"array {label}", array, "ms")
+            setting.row(f"file {label}, decoded by the CPU", slow, "ms")
+            setting.row(f"file {label}", one, "ms")
+            setting.row(f"file over array {label}", one / array, "×", at_most=2.2 if is_judged else None)
+
+
+def first(setting: Setting) -> None:
+    """The first folder run of a process, nothing made ready before, over the second; and device memory."""
+    names = files.folder_of_photos(setting.data, setting.folder, setting.pick(3000, 24))
+    began = time.perf_counter()
+    with setting.load() as detector:
+        setting.row("loading", time.perf_counter() - began, "s")
+        memory = {"loaded": detector.device_bytes()}
+        rates = []
+        for turn in ("first", "second"):
+            rate, _ = streamed(detector, names)
+            rates.append(rate)
+            memory[turn] = detector.device_bytes()
+            setting.row(f"folder, {turn} run", rate, "images/s", images=len(names))
+        setting.row("first run over the second", rates[0] / rates[1], at_least=0.5)
+        for when, taken in memory.items():
+            if taken is not None:
+                setting.row(f"device memory, {when}", taken / 1e6, "MB")
+
+
+def equal(setting: Setting) -> None:
+    """JPEGs of all kinds: the same boxes and the same errors by both ways."""
+    from gpu_pipeline import match
+
+    made = files.all_kinds(setting.data, setting.folder, setting.pick(1000, 66))
+    kinds: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    examples: list[str] = []
+    worst, boxes, refused = 1.0, 0, 0
+    with setting.load() as detector, setting.load(decode="cpu") as host:
+        paths = [path for _, path in made]
+        pairs = zip(made, detector.stream(paths), host.stream(paths), strict=True)
+        for (kind, path), one, wanted in pairs:
+            kinds[kind] += 1
+            if one.error is not None or wanted.error is not None:
+                refused += 1
+                is_same = str(one.error) == str(wanted.error)
+            else:
+                row = match(wanted.unwrap(), one.unwrap())
+                boxes += len(wanted.unwrap())
+                worst = min(worst, row["worst_iou"])
+                is_same = row["unmatched"] == 0 and row["worst_iou"] >= 0.99
+            if not is_same:
+                other[kind] += 1
+                examples.append(
+                    f"{path.name} ({kind}): {one.error or one.unwrap()} for {wanted.error or wanted.unwrap()}"[:300]
+                )
+    setting.row("JPEGs of all kinds", len(made), "files", kinds=kinds, boxes=boxes)
+    setting.row("of them refused by either way", refused)
+    setting.row("worst IoU of a box by both ways", worst, at_least=0.99)
+    setting.row("JPEGs with another answer", sum(other.values()), at_most=0, kinds=other, examples=examples[:5])
+
+
+def _nvdec_alone(paths: Sequence[Path]) -> float:
+    """Frames a second of the decoders alone, a thread for each file, opening included."""
+    import av
+
+    from yoloship._util.cache import trusted_folder
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.nvdec import Nvdec
+
+    counts = [0] * len(paths)
+    failures: list[BaseException] = []
+
+    def work(place: int) -> None:
+        try:
+            with av.open(str(paths[place])) as container:
+                video = container.streams.video[0]
+                context = video.codec_context
+                with nvdec.decoder(context.codec.canonical_name, context.extradata) as decoder:
+                    for packet in container.demux(video):
+                        if packet.size:
+                            counts[place] += len(decoder.decode(packet))
+                    counts[place] += len(decoder.decode(None))
+        except BaseException as error:
+            failures.append(error)
+
+    with (
+        Device.open() as device,
+        KernelSet(device, trusted_folder("kernels")) as kernels,
+        Nvdec(device, kernels) as nvdec,
+    ):
+        threads = [threading.Thread(target=work, args=(place,)) for place in range(len(paths))]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.perf_counter() - began
+    if failures:
+        raise failures[0]
+    return sum(counts) / took
+
+
+def _videos(setting: Setting, count: int) -> list[Path]:
+    if setting.videos is not None:
+        given = sorted(path for path in setting.videos.iterdir() if path.suffix in {".mp4", ".mkv"})
+        if not given:
+            raise LeftOut(f"no .mp4 or .mkv in {setting.videos}")
+        return (given * count)[:count]
+    hw = (180, 320) if setting.smoke else (1080, 1920)
+    frames = setting.pick(150, 12)
+    first_one = files.encode(setting.folder / "0.mp4", files.views(setting.data, hw, frames), repeat=setting.pick(6, 1))
+    paths = [first_one]
+    for number in range(1, count):
+        paths.append(setting.folder / f"{number}.mp4")
+        paths[-1].write_bytes(first_one.read_bytes())
+    return paths
+
+
+def _video_rate(detector: Detector, paths: Sequence[Path]) -> tuple[float, int, list[str]]:
+    from yoloship.sources import SourceOptions, open_source
+
+    said: list[str] = []
+    with open_source([str(path) for path in paths], SourceOptions(on_event=said.append)) as source:
+        began = time.perf_counter()
+        count = sum(1 for outcome in detector.stream(source) if outcome.unwrap() is not None)
+        return count / (time.perf_counter() - began), count, said
+
+
+def video(setting: Setting) -> None:
+    """Videos of 1080p from files, one and several at once, against the decoders alone."""
+    several = setting.pick(8, 2)
+    paths = _videos(setting, several)
+    alone: dict[int, float] = {}
+    if setting.device != "cpu":
+        for count in (1, several):
+            alone[count] = _nvdec_alone(paths[:count])
+            setting.row(f"NVDEC alone, {count} files", alone[count], "frames/s")
+    with setting.load() as detector, setting.load(decode="cpu") as host:
+        detector.prepare()
+        setting.row("network alone, batch 32", network_rate(detector, 0.05 if setting.smoke else 0.5), "images/s")
+        rates = {}
+        for count in (1, several):
+            rates[count], frames, said = _video_rate(detector, paths[:count])
+            setting.row(f"video, {count} files", rates[count], "frames/s", frames=frames, said=said[:2])
+            if count in alone:
+                share = rates[count] / alone[count]
+                setting.row(f"video over NVDEC alone, {count} files", share, at_least=0.9 if count > 1 else None)
+        host.prepare()
+        rate, frames, _ = _video_rate(host, paths[: min(2, several)])
+        setting.row("video, decoded by the CPU, 2 files", rate, "frames/s", frames=frames)
+        setting.row("video over decoding by the CPU", rates[several] / rate, "×")
+
+
+def cameras(setting: Setting) -> None:
+    """1080p cameras at 30 frames a second: how many, by search, with the latency at each number that was tried."""
+    hw = (180, 320) if setting.smoke else (1080, 1920)
+    group = _cameras.encoded_group(setting.data / files.PHOTOS[2], hw)
+    seconds, most = setting.pick(4, 1), setting.pick(64, 2)
+    for way in ("auto", "cpu") if setting.device != "cpu" else ("cpu",):
+        with setting.load(decode=way) as detector:
+            detector.prepare()
+            known: dict[int, _cameras.Load | None] = {}
+
+            def probe(count: int) -> _cameras.Load | None:
+                if count not in known:  # noqa: B023 - used within this turn
+                    if setting.left_s < 14 + seconds + (25 if way == "auto" else 0):  # noqa: B023
+                        return None
+                    known[count] = _cameras.measure(detector, count, group, seconds)  # noqa: B023
+                    load = known[count]  # noqa: B023
+                    assert load is not None
+                    facts = load.plain()
+                    setting.row(f"cameras {count}, {way}, p99", load.complete_ms[2], "ms", **facts)  # noqa: B023
+                return known[count]  # noqa: B023
+
+            how = "decoded by the CPU" if way == "cpu" else "one GPU"
+            first_try = min(most, 8 if way == "auto" else 4)
+            for complete in (True, False):
+                count, is_done = _cameras.search(
+                    probe, partial(_cameras.Load.is_carried, complete=complete), first_try, most
+                )
+                since = "complete" if complete else "sent"
+                best = known.get(count)
+                p99 = None if best is None else (best.complete_ms if complete else best.sent_ms)[2]
+                setting.row(
+                    f"cameras at 30/s, p99 ≤ 50 ms since {since}, {how}", count, "cameras", p99_ms=p99,
+                    search="to its end" if is_done else "its time was over",
+                )  # fmt: skip
+
+
+def shares(setting: Setting) -> None:
+    """Batches of 32 on four streams, and one frame, over the compiled network: `gpu_pipeline.py` measures them."""
+    setting.need_gpu("the compiled network")
+    out = setting.folder / "shares.json"
+    small = ["--smoke"] if setting.smoke else ["--blocks", "6", "--block", "50", "--rounds", "3", "--seconds", "0.8"]
+    command = [
+        sys.executable, str(HERE / "gpu_pipeline.py"), "--data", str(setting.data), "--out", str(out),
+        "--engines", "stand-in-compiled", "--precisions", "float16", "--skip", "agreement,article,soak", *small,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=max(5.0, setting.left_s - 3), check=False
+        )
+        said = (done.stdout + done.stderr)[-600:]
+    except subprocess.TimeoutExpired:
+        said = "it took longer than its time"
+    results = json.loads(out.read_text())["results"]["stand-in-compiled float16"] if out.exists() else {}
+    if "latency" not in results:
+        raise RuntimeError(f"gpu_pipeline.py gave no figures: {results.get('failed', said)}")
+    for size, row in results["latency"].items():
+        if "times" not in row:
+            continue
+        for kind, most in (("pinned", 95), ("pageable", 180)):
+            is_judged = size == "810x1080"
+            over = row["times"][kind]["overhead_us"]
+            setting.row(f"{kind} {size} over the network", over, "µs", at_most=most if is_judged else None)
+    if "throughput" not in results:
+        raise RuntimeError(f"gpu_pipeline.py did not come to batches: {results.get('failed', said)}")
+    for name, row in results["throughput"].items():
+        if not isinstance(row, dict):
+            continue
+        setting.row(f"network alone, {name}", row["network"], "images/s")
+        for kind, least in (("pinned", 0.95), ("pageable", 0.85)):
+            is_judged = name.startswith("batch 32")
+            setting.row(f"{kind} share, {name}", row[f"{kind}_share"], at_least=least if is_judged else None)
+
+
+def soak(setting: Setting) -> None:
+    """10,000 frames from 8 streams at once: each says its number, every result must be that frame's, memory flat."""
+    from gpu_pipeline import rss_bytes
+
+    from yoloship.demo.run import checkpoint_bytes
+    from yoloship.sources import open_source
+
+    streams, each = setting.pick(8, 2), setting.pick(1250, 15)
+    model = setting.folder / "codes.pt"
+    model.write_bytes(checkpoint_bytes())
+    paths = files.numbered_videos(setting.folder, streams, each)
+    places = {str(path): number for number, path in enumerate(paths)}
+    with setting.load(model) as detector:
+        detector.prepare()
+        done, errors, on_device = 0, 0, 0
+        wrong: list[str] = []
+        seen: dict[int, list[int]] = {number: [] for number in range(streams)}
+        marks: list[tuple[int, int, int]] = []
+        began = time.perf_counter()
+        with open_source(list(places)) as source:
+            for outcome in detector.stream(source):
+                frame = outcome.frame
+                assert frame is not None
+                if done % max(1, streams * each // 10) == 0:
+                    marks.append((done, detector.device_bytes() or 0, rss_bytes()))
+                done += 1
+                on_device += hasattr(frame.image, "host")
+                stream = places[frame.name.rsplit("#", 1)[0]]
+                seen[stream].append(frame.index)
+                if outcome.error is not None:
+                    errors += 1
+                    continue
+                number = files.number_of(outcome.unwrap().boxes_xyxy)
+                if number != 1 + stream * each + frame.index:
+                    wrong.append(f"{frame.name}: {number}")
+        took = time.perf_counter() - began
+        marks.append((done, detector.device_bytes() or 0, rss_bytes()))
+    out_of_order = sum(places_seen != list(range(each)) for places_seen in seen.values())
+    middle, last = marks[len(marks) // 3], marks[-1]
+    facts: dict[str, Any] = {"streams": streams, "seconds": round(took, 1), "on_device": on_device, "marks": marks}
+    setting.row("frames of numbered videos", done, "frames", at_least=streams * each, **facts)
+    setting.row("frames with another number", len(wrong), at_most=0, examples=wrong[:5])
+    setting.row("frames with an error", errors, at_most=0)
+    setting.row("videos with frames missing or out of order", out_of_order, at_most=0)
+    setting.row("device memory grown after a third", (last[1] - middle[1]) / 1e6, "MB", at_most=32)
+    setting.row("host memory grown after a third", (last[2] - middle[2]) / 1e6, "MB", at_most=64)
+
+
+def several(setting: Setting) -> None:
+    """All GPUs of this machine over one, on arrays and files."""
+    setting.need_gpu("several GPUs")
+    from yoloship.cuda.device import find_gpus
+
+    gpus = find_gpus()
+    if len(gpus) < 2:
+        raise LeftOut(f"there are not two GPUs here, but {len(gpus)}")
+    names = files.folder_of_photos(setting.data, setting.folder, setting.pick(3000, 24))
+    arrays = [read_image(name) for name in names[:3]] * (len(names) // 3)
+    rates: dict[str, dict[str, float]] = {}
+    for device in ("cuda:0", "cuda:0,cuda:1"):
+        with setting.load(device=device) as detector:
+            detector.prepare()
+            rates[device] = {}
+            kinds: dict[str, Iterable[Any]] = {"arrays": arrays, "files": names}
+            for kind, sources in kinds.items():
+                streamed(detector, list(sources)[:400])
+                rates[device][kind] = max(streamed(detector, sources)[0] for _ in range(setting.pick(2, 1)))
+                setting.row(f"{kind} on {device}", rates[device][kind], "images/s")
+    for kind, one in rates["cuda:0"].items():
+        setting.row(f"two GPUs over one, {kind}", rates["cuda:0,cuda:1"][kind] / one, "×", at_least=1.9)
+
+
+PARTS: tuple[tuple[str, Callable[[Setting], None], float], ...] = (
+    ("folder", folder, 50),
+    ("file", file, 25),
+    ("first", first, 35),
+    ("video", video, 55),
+    ("equal", equal, 40),
+    ("soak", soak, 45),
+    ("cameras", cameras, 90),
+    ("shares", shares, 90),
+    ("several", several, 60),
+)
+"""Name, what measures it, and the most seconds that it may take."""
+
+
+def run_part(name: str, setting: Setting) -> str:
+    """Run one; how it ended: ``done``, ``left out: …`` or ``failed: …``."""
+    part = next(part for known, part, _ in PARTS if known == name)
+    try:
+        with tempfile.TemporaryDirectory(prefix="yoloship-bench-") as place:
+            setting.folder = Path(place)
+            part(setting)
+    except LeftOut as reason:
+        return f"left out: {reason}"
+    except ModuleNotFoundError as error:
+        what = f"{error.name} is not in this tree yet" if (error.name or "").startswith("yoloship.") else str(error)
+        return f"left out: {what}"
+    except Exception as error:
+        if os.environ.get("YOLOSHIP_BENCH_TRACE"):
+            raise
+        return f"failed: {type(error).__name__}: {error}"[:1000]
+    return "done"

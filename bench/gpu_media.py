@@ -1,0 +1,218 @@
+"""From files, videos and cameras to boxes on a GPU: the figures to show, with decoding by the CPU beside them.
+
+    python bench/gpu_media.py --data runs/gpu-data                      # everything, within 6 minutes
+    python bench/gpu_media.py --data runs/gpu-data --parts folder,video --limit-s 40
+    python bench/gpu_media.py --data photos --device cpu --smoke        # whether it runs, without a GPU
+
+`--data` has coco-yolov5n.pt, bus.jpg, zidane.jpg and street.jpg. Videos are made here, unless `--videos`
+names a folder.
+Each part runs in a process of its own with a time limit, so that one that hangs or dies costs only itself; what it had
+measured until then is kept. The figures go to `--json`, or to gpu_media.json in the folder `$OUT`, after each part; the
+table of what was wanted comes at the end. `--plot` draws the latency of the cameras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "src")]
+
+from _media_parts import PARTS, Setting, run_part  # noqa: E402 - the path above leads to it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="coco-yolov5n.pt and the photos")
+    parser.add_argument("--parts", default=",".join(name for name, *_ in PARTS))
+    parser.add_argument(
+        "--json", type=Path, help="write the figures here; default: $OUT/gpu_media.json, if there is $OUT"
+    )
+    parser.add_argument("--plot", type=Path, help="draw the cameras as .png or .svg; default: beside the figures")
+    parser.add_argument("--videos", type=Path, help="a folder with 1080p H.264 videos")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--limit-s", type=float, help="of each part, in place of its own")
+    parser.add_argument("--total-s", type=float, default=345, help="of all parts; those that come later are left out")
+    parser.add_argument("--smoke", action="store_true", help="small and quick: whether it runs, not how fast")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    known = {name: limit for name, _, limit in PARTS}
+    wanted = [name.strip() for name in arguments.parts.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"--parts has {', '.join(unknown)}; there are {', '.join(known)}")
+    if arguments.child:
+        _child(arguments)
+        return
+    if arguments.json is None and os.environ.get("OUT"):
+        arguments.json = Path(os.environ["OUT"]) / "gpu_media.json"
+    if arguments.plot is None and arguments.json is not None:
+        arguments.plot = arguments.json.with_suffix(".png")
+    report: dict[str, Any] = {
+        "what": "files, videos and cameras to boxes; see bench/gpu_media.py", **_machine(arguments.device), "parts": {},
+    }  # fmt: skip
+    began = time.monotonic()
+    for name in wanted:
+        limit = min(arguments.limit_s or known[name], began + arguments.total_s - time.monotonic())
+        report["parts"][name] = _run(arguments, name, limit) if limit >= 5 else _not_begun()
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(table(report, judged=arguments.device != "cpu" and not arguments.smoke))
+    print(f"{time.monotonic() - began:.0f} s in all")
+    if arguments.plot is not None and (bars := camera_bars(report)):
+        _draw(bars, report["device"], arguments.plot)
+
+
+def _not_begun() -> dict[str, Any]:
+    return {"ended": "left out: the time of all parts was over", "seconds": 0, "rows": []}
+
+
+def _child(arguments: argparse.Namespace) -> None:
+    setting = Setting(
+        data=arguments.data, device=arguments.device, smoke=arguments.smoke, rows_path=arguments.rows,
+        folder=Path(), ends=time.monotonic() + arguments.limit_s, videos=arguments.videos,
+    )  # fmt: skip
+    ended = run_part(arguments.child, setting)
+    with arguments.rows.open("a") as out:
+        out.write(json.dumps({"ended": ended}) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # a thread of a library that does not end must not keep the next part waiting
+
+
+def _run(arguments: argparse.Namespace, name: str, limit_s: float) -> dict[str, Any]:
+    print(f"{name} (at most {limit_s:.0f} s)", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows"
+        command = [
+            sys.executable, str(HERE / "gpu_media.py"), "--data", str(arguments.data), "--device", arguments.device,
+            "--child", name, "--rows", str(rows), "--limit-s", str(limit_s),
+        ]  # fmt: skip
+        command += ["--smoke"] if arguments.smoke else []
+        command += ["--videos", str(arguments.videos)] if arguments.videos else []
+        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "TMPDIR": folder})
+        try:
+            code: int | None = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+        lines = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    ended = next((line["ended"] for line in lines if "ended" in line), None)
+    if ended is None:
+        ended = f"failed: cut off after {limit_s:.0f} s" if code is None else f"failed: its process ended with {code}"
+    print(f"  {ended}, {time.monotonic() - began:.1f} s", flush=True)
+    return {
+        "ended": ended, "seconds": round(time.monotonic() - began, 1),
+        "rows": [line for line in lines if "name" in line],
+    }  # fmt: skip
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of the part: it leads a group of its own, with its cameras and decoders."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _machine(device: str) -> dict[str, Any]:
+    from gpu_pipeline import installed
+
+    name = platform.processor() or platform.machine()
+    if device != "cpu":
+        from yoloship.cuda.device import find_gpus
+
+        gpus = find_gpus()
+        name = f"{len(gpus)} × {gpus[0].name}" if gpus else "no GPU"
+    return {
+        "device": name, "cores": os.cpu_count(), "python": platform.python_version(), "commit": _commit(),
+        "versions": {package: installed(package) for package in (
+            "yoloship", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "av", "simplejpeg",
+            "nvidia-nvjpeg", "nvidia-nvjpeg-cu12", "torch", "cuda-bindings",
+        )},
+    }  # fmt: skip
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+def table(report: dict[str, Any], *, judged: bool) -> str:
+    """What was wanted and what was found; and how each part ended."""
+    lines = [f"{report['device']}, {report['cores']} cores, commit {report['commit']}"]
+    for name, part in report["parts"].items():
+        lines.append(f"{name}: {part['ended']} ({part['seconds']} s)")
+        for row in part["rows"]:
+            bound = _bound(row)
+            if bound:
+                verdict = ("met" if _is_met(row) else "MISSED") if judged else "not judged"
+                lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']:8} {bound:10} {verdict}")
+            else:
+                lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']}")
+    return "\n".join(lines)
+
+
+def _bound(row: dict[str, Any]) -> str:
+    if row["at_least"] is not None:
+        return f"≥ {row['at_least']:g}"
+    return "" if row["at_most"] is None else f"≤ {row['at_most']:g}"
+
+
+def _is_met(row: dict[str, Any]) -> bool:
+    if row["at_least"] is not None:
+        return bool(row["value"] >= row["at_least"])
+    return bool(row["value"] <= row["at_most"])
+
+
+def camera_bars(report: dict[str, Any]) -> list[Any]:
+    """A bar for each number of cameras that was tried: the median, and from there to p99."""
+    from _cameras import MOST_P99_MS
+
+    from yoloship.evaluate.reports import Bar
+
+    rows = [row["facts"] for row in report["parts"].get("cameras", {}).get("rows", ()) if "sent_ms" in row["facts"]]
+    ways = [
+        row["name"].split(", ")[1]
+        for row in report["parts"].get("cameras", {}).get("rows", ())
+        if "sent_ms" in row["facts"]
+    ]
+    bars = []
+    for way, load in sorted(zip(ways, rows, strict=True), key=lambda pair: (pair[0] == "cpu", pair[1]["cameras"])):
+        p50, _, p99, _ = load["complete_ms"]
+        lost = f"lost {load['lost']}" if load["lost"] else "none lost"
+        note = f"{load['frames_per_s']:.0f} frames/s, {lost}"
+        label = f"{load['cameras']} cameras, {'decoded by the CPU' if way == 'cpu' else 'one GPU'}"
+        parts = (("median", p50), ("to p99", max(0.0, p99 - p50)))
+        bars.append(Bar(label, note, parts, MOST_P99_MS, f"{p50:.0f} ms, p99 {p99:.0f} ms"))
+    return bars
+
+
+def _draw(bars: list[Any], device: str, plot: Path) -> None:
+    from yoloship.evaluate.reports import chart_pixels, chart_svg
+
+    subtitle = f"1080p at 30 frames a second on {device}; the line is 50 ms"
+    words = ("latency from a complete frame to its result", subtitle, "ms", bars)
+    if plot.suffix.lower() == ".svg":
+        plot.write_text(chart_svg(*words))
+        return
+    import cv2
+
+    cv2.imwrite(str(plot), chart_pixels(*words))
+
+
+if __name__ == "__main__":
+    main()
