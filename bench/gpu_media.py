@@ -195,7 +195,8 @@ def camera_bars(report: dict[str, Any]) -> list[Any]:
         p50, _, p99, _ = load["complete_ms"]
         lost = f"lost {load['lost']}" if load["lost"] else "none lost"
         note = f"{load['frames_per_s']:.0f} frames/s, {lost}"
-        label = f"{load['cameras']} cameras, {'decoded by the CPU' if way == 'cpu' else 'one GPU'}"
+        count = "1 camera" if load["cameras"] == 1 else f"{load['cameras']} cameras"
+        label = f"{count}, {'decoded by the CPU' if way == 'cpu' else 'one GPU'}"
         parts = (("median", p50), ("to p99", max(0.0, p99 - p50)))
         bars.append(Bar(label, note, parts, MOST_P99_MS, f"{p50:.0f} ms, p99 {p99:.0f} ms"))
     return bars
@@ -204,7 +205,7 @@ def camera_bars(report: dict[str, Any]) -> list[Any]:
 def _draw(bars: list[Any], device: str, plot: Path) -> None:
     from yoloship.evaluate.reports import chart_pixels, chart_svg
 
-    subtitle = f"1080p at 30 frames a second on {device}; the line is 50 ms"
+    subtitle = f"cameras at 30 frames a second on {device}; the line is 50 ms"
     words = ("latency from a complete frame to its result", subtitle, "ms", bars)
     if plot.suffix.lower() == ".svg":
         plot.write_text(chart_svg(*words))
