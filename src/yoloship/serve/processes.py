@@ -69,6 +69,8 @@ def serve_together(
     if not 1 <= count <= MAX_PROCESSES:
         raise InputError("out of range", subject="--processes", expected=f"1 to {MAX_PROCESSES}", got=str(count))
     check_tls(listening)
+    if listening.port:
+        bound_socket(listening).close()  # shared, it would join the server of somebody else at this port, in silence
     with ExitStack() as stack:
         held = stack.enter_context(bound_socket(replace(listening, is_shared=True)))  # keeps the port for all
         shared = replace(listening, port=held.getsockname()[1], is_shared=True)

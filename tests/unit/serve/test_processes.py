@@ -17,7 +17,7 @@ import pytest
 
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, settings_of
 from yoloship.errors import InputError, OutputError
-from yoloship.serve.listening import Listening
+from yoloship.serve.listening import Listening, bound_socket
 from yoloship.serve.processes import MAX_PROCESSES, _share_of, serve_together
 from yoloship.serve.settings import RequestLimits
 
@@ -141,6 +141,14 @@ def test_what_cannot_be_had_is_said_before_a_process_is_started(tmp_path: Path) 
         serve_together(settings, Listening("203.0.113.1", 80), 2, "none", print)
     with pytest.raises(InputError, match="certificate"):
         serve_together(settings, Listening(port=0, certificate=tmp_path / "none.pem"), 2, "none", print)
+
+
+def test_it_does_not_join_a_server_at_the_same_port(tmp_path: Path) -> None:
+    with bound_socket(Listening(port=0, is_shared=True)) as other:
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(OutputError, match=f"{port}: cannot be listened at"):
+            serve_together(settings_of(cat_model(tmp_path)), Listening(port=port), 2, "none", pytest.fail)
 
 
 def test_the_limits_are_those_of_all_processes(tmp_path: Path) -> None:
