@@ -8,7 +8,7 @@ about the user: no path, no file name, no name of a host or a user, no class nam
 from __future__ import annotations
 
 import datetime as dt
-import json
+import math
 import platform
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.reading import read_bounded
+from yoloship._util.strict_json import parse_strict_json
 from yoloship._version import __version__
 from yoloship.cuda.device import find_gpus
 from yoloship.engine import read_engine, runs_on
@@ -40,7 +41,8 @@ _PACKAGES: Final = (
     "cuda-bindings", "numpy",
 )  # fmt: skip
 
-_NUMBER: Final = (int, float)
+_NUMBER: Final = (int, float, NoneType)
+"""None is a number that is not finite, which JSON cannot say: engines in half precision give some."""
 _SPREAD: Final = {"count": int, "mean": _NUMBER, "tail": _NUMBER, "worst": _NUMBER}
 _PROFILE: Final = {"minimum": [int], "optimum": [int], "maximum": [int]}
 _ENGINE: Final = {
@@ -64,7 +66,7 @@ _SIDE: Final = {
     "detections": int,
     "run_ms": _NUMBER,
     "total_ms": _NUMBER,
-    "accuracy": (*_NUMBER, NoneType),
+    "accuracy": _NUMBER,
     "engine": (_ENGINE, NoneType),
 }
 _GPU: Final = {"name": str, "compute_capability": str, "memory_gib": _NUMBER, "cuda": str, "integrated": bool}
@@ -110,7 +112,7 @@ def proof_of(verification: Verification, files: Sequence[Path]) -> dict[str, Any
     """
     overlaps = np.array(verification.ious)
     differences = np.array([abs(one - other) for one, other in verification.scores])
-    return {
+    proof = {
         "format": FORMAT,
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "yoloship": __version__,
@@ -140,6 +142,16 @@ def proof_of(verification: Verification, files: Sequence[Path]) -> dict[str, Any
         ],
         "passed": verification.passed,
     }
+    found: dict[str, Any] = _in_json(proof)
+    return found
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_in_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine_facts() -> dict[str, Any]:
@@ -187,18 +199,22 @@ def read_proof(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        InputError: it is not such a report: too large, not JSON, or with a field that is missing, unknown or of another
-            type.
+        InputError: it is not such a report: too large, not JSON, or with a field that is missing, unknown, doubled or
+            of another type, or with a number that is not finite.
     """
     data = read_bounded(path, MAX_BYTES, error=InputError, wanted="a report of yoloship verify")
     try:
-        proof = json.loads(data)
+        proof = parse_strict_json(data)
     except (ValueError, RecursionError) as error:
         raise InputError("is not valid JSON", subject=str(path)) from error
     if not isinstance(proof, dict) or proof.get("format") != FORMAT:
         found = proof.get("format") if isinstance(proof, dict) else type(proof).__name__
         raise InputError("is not a report of yoloship verify", subject=str(path), expected=FORMAT, got=str(found)[:60])
     _check(proof, dict(_SHAPE), "report", str(path))
+    if len(proof["sides"]) != 2:
+        raise InputError(
+            "report.sides has a wrong length", subject=str(path), expected="2", got=str(len(proof["sides"]))
+        )
     return proof
 
 
@@ -207,6 +223,8 @@ def _check(value: Any, shape: Any, where: str, subject: str) -> None:
         shape = next((one for one in shape if _is_of(value, one)), shape[0])
     if not _is_of(value, shape):
         raise InputError(f"{where} has a wrong type", subject=subject, got=type(value).__name__)
+    if isinstance(value, float) and not math.isfinite(value):  # 1e999 is JSON
+        raise InputError(f"{where} is not a finite number", subject=subject, got=str(value))
     if isinstance(value, str | list | dict) and len(value) > (_MAX_CHARS if isinstance(value, str) else _MAX_ENTRIES):
         raise InputError(f"{where} is too long", subject=subject, got=str(len(value)))
     if isinstance(shape, list):

@@ -15,7 +15,7 @@ import pytest
 from helpers.engine_records import plan_bytes, record_of, write
 from yoloship.errors import InputError
 from yoloship.evaluate.matching import Agreement, LevelDifference
-from yoloship.evaluate.proof import MAX_BYTES, proof_of, proof_rows, read_proof
+from yoloship.evaluate.proof import MAX_BYTES, _in_json, proof_of, proof_rows, read_proof
 from yoloship.evaluate.verification import Side, Tolerances, Verification, judge
 
 
@@ -96,6 +96,8 @@ def edited(proof: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("levels", [{}] * 1001, r"report\.levels is too long: got 1001"),
         ("sides.0.input_hw", [640, None], r"report\.sides\[0\]\.input_hw\[1\] has a wrong type: got NoneType"),
         ("machine.packages", {"numpy": 2}, r"report\.machine\.packages\.numpy has a wrong type: got int"),
+        ("sides", [], r"report\.sides has a wrong length: expected 2, got 0"),
+        ("sides.0.run_ms", float("1e999"), "is not valid JSON"),
         ("format", "yoloship proof 9", "is not a report of yoloship verify: expected yoloship proof 1, got yoloship"),
     ],
 )
@@ -104,6 +106,29 @@ def test_a_field_that_is_odd_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=message):
         read_proof(written(tmp_path, edited(proof, path, value)))
+
+
+def test_a_number_that_is_not_finite_is_written_as_null() -> None:
+    assert _in_json({"levels": [{"box_max_px": float("nan"), "cells": 3}], "date": "x"}) == {
+        "levels": [{"box_max_px": None, "cells": 3}],
+        "date": "x",
+    }
+
+
+def test_a_report_of_broken_numbers_can_be_read(proof: dict[str, Any], tmp_path: Path) -> None:
+    broken = edited(proof, "sides.1.run_ms", None)
+    assert read_proof(written(tmp_path, broken)) == broken
+
+
+def test_what_json_leaves_open_is_refused(proof: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    text = json.dumps(proof)
+    path.write_text(text[:-1] + ', "passed": true}')
+    with pytest.raises(InputError, match="is not valid JSON"):
+        read_proof(path)
+    path.write_text(json.dumps(edited(proof, "score_threshold", "?")).replace('"?"', "1e999"))
+    with pytest.raises(InputError, match=r"report\.score_threshold is not a finite number: got inf"):
+        read_proof(path)
 
 
 @pytest.mark.parametrize(
