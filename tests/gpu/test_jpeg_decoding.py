@@ -75,6 +75,7 @@ def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
 
 @pytest.fixture
 def make(engine: StandInNvJpeg | None, device: Device, kernels: KernelSet) -> Iterator[Make]:
+    gc.collect()  # what an earlier test left must not count
     before = device.usage()
     made: list[Detector] = []
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,6 @@ from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_let
 from yoloship.cuda.letterbox_host import launch_letterbox_host
 from yoloship.cuda.stream import Event, Graph
 from yoloship.detect.gpu.finishing import HostFinish, KernelEnd, KernelFinish
-from yoloship.detect.gpu.steps import Steps
 from yoloship.errors import SessionError
 from yoloship.tasks import form_of, task_of
 from yoloship.tasks.decode import Candidates
@@ -60,13 +59,11 @@ class DeviceModel:
         session: The network.
         info: What it is.
         kernels: Loaded on its device.
-        steps: Which of what is being measured is on.
     """
 
     session: DeviceSession
     info: ModelInfo
     kernels: Mapping[str, Launchable]
-    steps: Steps = field(default_factory=Steps.chosen)
 
 
 class Plan:

@@ -56,6 +56,9 @@ _logger = logging.getLogger("yoloship.detect")
 
 
 _TRANSFERS: Final = 512
+_ABREAST: Final = 2
+"""Batches that compute at once. Measured on an H200 with four streams: with no limit, batches of 32 reached 0.72 of the
+network's throughput from pinned frames and 0.65 from frames on the GPU; with two at once 0.83 and 0.95."""
 _BUSY: Final = 2
 """Runs that keep the GPU busy: one computes while another goes up or comes down."""
 READERS: Final = 16
@@ -98,10 +101,9 @@ class CudaPipeline(Pipeline):
         self._transfers: dict[tuple[int, int], TransferPlan] = {}
         running = DeviceModel(session, info, kernels)
         with ExitStack() as stack:
-            uploads = stack.enter_context(Turns(session.device, int(running.steps.ordered)))
-            runs = stack.enter_context(Turns(session.device, running.steps.abreast))
+            runs = stack.enter_context(Turns(session.device, _ABREAST))
             self._turns = stack.pop_all()
-        setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, uploads, runs)
+        setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._readiness = Readiness(self._pool, self._batches, self._batch)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)

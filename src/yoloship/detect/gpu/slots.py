@@ -35,15 +35,13 @@ class SlotSetup:
         max_batch: Images of the largest run.
         cores: Held by the one batch that is copied by all cores.
         plans: Batches and canvases that a slot keeps ready; the one unused for longest goes first.
-        uploads: The turns in which batches go up.
-        runs: The turns in which they are computed.
+        runs: The turns in which batches are computed.
     """
 
     model: DeviceModel
     max_batch: int
     cores: threading.Lock
     plans: int
-    uploads: Turns
     runs: Turns
 
 
@@ -86,14 +84,11 @@ class Slot(Closing):
         """
         staging, calls = self._staging, self.calls
         with calls:
+            staging.send(frames, batch)
+            recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             if batch == 1:  # which is short, and whose every microsecond counts
-                staging.send(frames, batch)
-                recording = self._recording(frames[0].letterbox.input_hw, batch, options)
                 recording.launch()
             else:
-                with self._setup.uploads.turn(self.stream):
-                    staging.send(frames, batch)
-                recording = self._recording(frames[0].letterbox.input_hw, batch, options)
                 with self._setup.runs.turn(self.stream):
                     recording.launch()
             calls.wait()

@@ -51,13 +51,6 @@ def test_they_pass_too_where_the_memory_of_the_gpu_is_the_hosts(run: Callable[..
     assert "passed" in run(*command, environment={"STAND_IN_INTEGRATED": "1"})
 
 
-@pytest.mark.timeout(0)  # each of its tests has a limit of its own
-def test_they_pass_too_with_every_step_that_is_being_measured(run: Callable[..., str]) -> None:
-    chosen = "byte or images_of_all_sizes or pinned or mixed or rgb_frames or raises or threads"
-    command = ("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_detector.py", "-k", chosen)
-    assert "passed" in run(*command, environment={"YOLOSHIP_GPU_STEPS": "abreast=2,ordered"})
-
-
 @pytest.mark.timeout(0)  # a CPU plays the GPU, as fast as it can
 def test_the_benchmark_runs_and_its_boxes_are_those_of_the_cpu(run: Callable[..., str], tmp_path: Path) -> None:
     for path in (TRAINED / "coco-yolov5n.pt", *(PHOTOS / name for name in ("bus.jpg", "zidane.jpg", "street.jpg"))):
