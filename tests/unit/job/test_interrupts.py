@@ -1,11 +1,16 @@
-"""Signals wait for what is being written, once."""
+"""Signals wait for what is being written, once.
+
+The tests run in a process of their own: a signal is sent to the whole process, which other tests share.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+_ALONE: Final = "YOLOSHIP_TEST_SIGNALS"
+alone = pytest.mark.skipif(_ALONE not in os.environ, reason="runs in a process of its own, from the last test here")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +32,7 @@ def usual_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@alone
 def test_a_signal_waits_until_the_function_has_ended() -> None:
     done: list[str] = []
 
@@ -37,6 +45,7 @@ def test_a_signal_waits_until_the_function_has_ended() -> None:
     assert done == ["a"]
 
 
+@alone
 def test_a_second_signal_does_not_wait() -> None:
     done: list[str] = []
 
@@ -50,6 +59,7 @@ def test_a_second_signal_does_not_wait() -> None:
     assert done == []
 
 
+@alone
 def test_between_two_entries_a_signal_does_not_wait() -> None:
     done: list[str] = []
     with Interrupts() as interrupts:
@@ -58,6 +68,7 @@ def test_between_two_entries_a_signal_does_not_wait() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@alone
 def test_what_handled_signals_before_does_so_afterwards() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts():
@@ -65,6 +76,7 @@ def test_what_handled_signals_before_does_so_afterwards() -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@alone
 def test_a_signal_that_ends_the_process_by_itself_is_left_alone() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -74,6 +86,7 @@ def test_a_signal_that_ends_the_process_by_itself_is_left_alone() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+@alone
 def test_other_threads_are_left_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []
@@ -86,3 +99,13 @@ def test_other_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.skipif(_ALONE in os.environ, reason="this is that process")
+def test_they_pass_in_a_process_of_their_own() -> None:
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "--no-cov", __file__]
+    done = subprocess.run(
+        command, env={**os.environ, _ALONE: "1"}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "6 passed, 1 skipped" in done.stdout
