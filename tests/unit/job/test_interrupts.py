@@ -104,8 +104,6 @@ def test_other_threads_are_left_alone() -> None:
 @pytest.mark.skipif(_ALONE in os.environ, reason="this is that process")
 def test_they_pass_in_a_process_of_their_own() -> None:
     command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "--no-cov", __file__]
-    done = subprocess.run(
-        command, env={**os.environ, _ALONE: "1"}, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = subprocess.run(command, env={**os.environ, _ALONE: "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "6 passed, 1 skipped" in done.stdout
