@@ -328,6 +328,7 @@ def _read_pipe(file: FileIO, count: int, waiting: _Waiting) -> bytes:
     writer comes and after the last one has gone.
     """
     parts: list[bytes] = []
+    has_ended = False
     while count > 0:
         part = file.read(min(count, CHUNK_BYTES))
         if part:
@@ -336,10 +337,12 @@ def _read_pipe(file: FileIO, count: int, waiting: _Waiting) -> bytes:
             waiting.heard()
         elif part is None:
             waiting.pause(file, has_writer=True)
-        elif parts or _has_ended(file):
+        elif parts or has_ended:
             break
-        else:
-            waiting.pause(file, has_writer=False)
+        else:  # a writer may have come, written and gone since the read: what it left is read before this is the end
+            has_ended = _has_ended(file)
+            if not has_ended:
+                waiting.pause(file, has_writer=False)
     return b"".join(parts)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
+from yoloship._util import reading
 from yoloship._util.reading import (
     Patience,
     open_regular,
@@ -116,6 +118,26 @@ def test_a_pipe_that_the_user_named_is_read_to_its_end(tmp_path: Path) -> None:
         assert read_file_or_pipe(pipe, 400_000, error=InputError) == sent
     finally:
         writer.join()
+
+
+@needs_pipes
+def test_a_pipe_whose_writer_came_and_went_between_two_looks_at_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    looked = reading._has_ended
+    turns: list[bool] = []
+
+    def after_a_short_visit(file: FileIO) -> bool:
+        if not turns:
+            pipe.write_bytes(b"an image")  # the pipe is open for reading, so this does not wait
+        turns.append(looked(file))
+        return turns[-1]
+
+    monkeypatch.setattr(reading, "_has_ended", after_a_short_visit)
+    assert read_file_or_pipe(pipe, 100, error=InputError) == b"an image"
+    assert turns == [True]
 
 
 @needs_pipes
