@@ -8,6 +8,7 @@ frame is sent, and from the one in which it is complete for whoever receives it,
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import socket
 import tempfile
 import threading
@@ -169,11 +170,7 @@ def _begin(connection: socket.socket) -> bool:
 
 
 def measure(detector: Detector, cameras: int, group: list[list[bytes]], seconds: float) -> Load:
-    """Run so many cameras for so long, once all of them give frames.
-
-    Raises:
-        RuntimeError: not all of them gave frames within 25 seconds.
-    """
+    """Run so many cameras for so long, once all of them give frames. If they do not within 25 s, `said` says so."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "sent")
@@ -195,6 +192,9 @@ def measure(detector: Detector, cameras: int, group: list[list[bytes]], seconds:
                 f"rtsp://127.0.0.1:{port}/live": number for _ in workers for number, port in ports.get(timeout=30)
             }
             return _measured(detector, numbers, sent, seconds)
+        except (RuntimeError, queue.Empty) as error:
+            nothing = (0.0,) * 4
+            return Load(cameras, 0.0, nothing, nothing, 0, 0, 0, 0, 0.0, (str(error) or "no camera listens",))
         finally:
             stop.set()
             for worker in workers:

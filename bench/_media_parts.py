@@ -1,4 +1,7 @@
-"""The parts of `gpu_media.py`: each measures one thing, with the way that decodes on the CPU beside it."""
+"""The parts of `gpu_media.py` that measure images: each one thing, with the way that decodes on the CPU beside it.
+
+Another module `_media_*.py` with `PARTS` brings its own: a function of a `Setting` that notes figures by `Setting.row`.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import _cameras
 import _media_files as files
 
 import yoloship
 from yoloship.images import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from yoloship.detect.detector import Detector
 
@@ -46,6 +46,8 @@ class Setting:
         folder: For files that are made.
         ends: When its time is over, by `time.monotonic`.
         videos: Folder with H.264 videos to use instead of those that are made; None makes them.
+        part: Its name.
+        facts: What one function of a part leaves for another.
     """
 
     data: Path
@@ -55,6 +57,7 @@ class Setting:
     folder: Path
     ends: float
     videos: Path | None = None
+    part: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,12 +78,16 @@ class Setting:
         """Note a figure at once, so that a part that is cut off leaves what it has."""
         row = {"name": name, "value": round(float(value), 4), "unit": unit, "at_least": at_least, "at_most": at_most}
         with self.rows_path.open("a") as out:
-            out.write(json.dumps({**row, "facts": facts}, default=str) + "\n")
+            out.write(json.dumps({"part": self.part, **row, "facts": facts}, default=str) + "\n")
         print(f"  {name}: {value:.6g} {unit} {facts or ''}", flush=True)
 
     def load(self, model: Path | None = None, *, decode: str = "auto", device: str | None = None) -> Detector:
         device = device or self.device
         how: dict[str, Any] = {} if device == "cpu" else {"decode": decode}
+        if self.smoke and model is None:
+            how["imgsz"] = 160
+        if self.smoke and device != "cpu":
+            how["cuda_tuning"] = yoloship.CudaTuning(slots=2, max_batch=4)
         return yoloship.load(model or self.model, device=device, **how)
 
     def need_gpu(self, what: str) -> None:
@@ -173,19 +180,26 @@ def folder(setting: Setting) -> None:
             one.prepare()
         setting.row("who decodes", 1, detector.decoding.images, reason=detector.decoding.reason)
         network = network_rate(detector, seconds)
+        setting.row("network alone at first, batch 32", network, "images/s")
         arrays = [read_image(name) for name in names[:3]] * (count // 3)
         few = names[: max(24, count // 4)]
         streamed(detector, names[:300])
         streamed(host, names[:96])
         fast, slow, held = [], [], []
         expected = [len(one) for one in streamed(host, names[:3])[1]]
-        wrong = 0
-        for _ in range(setting.pick(3, 1)):
+        wrong, took = 0, 0.0
+        for turn in range(1, setting.pick(3, 1) + 1):
+            if setting.left_s < took + 4:
+                break
+            began = time.monotonic()
             rate, found = streamed(detector, names)
             wrong += sum(len(one) != expected[place % 3] for place, one in enumerate(found))
             fast.append(rate)
+            setting.row(f"folder, round {turn}", rate, "images/s")
             slow.append(streamed(host, few)[0])
+            setting.row(f"folder, decoded by the CPU, round {turn}", slow[-1], "images/s")
             held.append(streamed(detector, arrays)[0])
+            took = time.monotonic() - began
         network = max(network, network_rate(detector, seconds))
         rate, present = statistics.median(fast), statistics.median(slow)
         rounds = {"gpu": fast, "cpu": slow, "arrays": held}
@@ -273,136 +287,6 @@ def equal(setting: Setting) -> None:
     setting.row("JPEGs with another answer", sum(other.values()), at_most=0, kinds=other, examples=examples[:5])
 
 
-def _nvdec_alone(paths: Sequence[Path]) -> float:
-    """Frames a second of the decoders alone, a thread for each file, opening included."""
-    import av
-
-    from yoloship._util.cache import trusted_folder
-    from yoloship.cuda.compiler import KernelSet
-    from yoloship.cuda.device import Device
-    from yoloship.cuda.nvdec import Nvdec
-
-    counts = [0] * len(paths)
-    failures: list[BaseException] = []
-
-    def work(place: int) -> None:
-        try:
-            with av.open(str(paths[place])) as container:
-                video = container.streams.video[0]
-                context = video.codec_context
-                with nvdec.decoder(context.codec.canonical_name, context.extradata) as decoder:
-                    for packet in container.demux(video):
-                        if packet.size:
-                            counts[place] += len(decoder.decode(packet))
-                    counts[place] += len(decoder.decode(None))
-        except BaseException as error:
-            failures.append(error)
-
-    with (
-        Device.open() as device,
-        KernelSet(device, trusted_folder("kernels")) as kernels,
-        Nvdec(device, kernels) as nvdec,
-    ):
-        threads = [threading.Thread(target=work, args=(place,)) for place in range(len(paths))]
-        began = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        took = time.perf_counter() - began
-    if failures:
-        raise failures[0]
-    return sum(counts) / took
-
-
-def _videos(setting: Setting, count: int) -> list[Path]:
-    if setting.videos is not None:
-        given = sorted(path for path in setting.videos.iterdir() if path.suffix in {".mp4", ".mkv"})
-        if not given:
-            raise LeftOut(f"no .mp4 or .mkv in {setting.videos}")
-        return (given * count)[:count]
-    hw = (180, 320) if setting.smoke else (1080, 1920)
-    frames = setting.pick(150, 12)
-    first_one = files.encode(setting.folder / "0.mp4", files.views(setting.data, hw, frames), repeat=setting.pick(6, 1))
-    paths = [first_one]
-    for number in range(1, count):
-        paths.append(setting.folder / f"{number}.mp4")
-        paths[-1].write_bytes(first_one.read_bytes())
-    return paths
-
-
-def _video_rate(detector: Detector, paths: Sequence[Path]) -> tuple[float, int, list[str]]:
-    from yoloship.sources import SourceOptions, open_source
-
-    said: list[str] = []
-    with open_source([str(path) for path in paths], SourceOptions(on_event=said.append)) as source:
-        began = time.perf_counter()
-        count = sum(1 for outcome in detector.stream(source) if outcome.unwrap() is not None)
-        return count / (time.perf_counter() - began), count, said
-
-
-def video(setting: Setting) -> None:
-    """Videos of 1080p from files, one and several at once, against the decoders alone."""
-    several = setting.pick(8, 2)
-    paths = _videos(setting, several)
-    alone: dict[int, float] = {}
-    if setting.device != "cpu":
-        for count in (1, several):
-            alone[count] = _nvdec_alone(paths[:count])
-            setting.row(f"NVDEC alone, {count} files", alone[count], "frames/s")
-    with setting.load(decode="gpu") as detector, setting.load(decode="cpu") as host:  # auto leaves files to the CPU
-        detector.prepare()
-        setting.row("who decodes videos", 1, detector.video_decoding)
-        setting.row("network alone, batch 32", network_rate(detector, 0.05 if setting.smoke else 0.5), "images/s")
-        rates = {}
-        for count in (1, several):
-            rates[count], frames, said = _video_rate(detector, paths[:count])
-            setting.row(f"video, {count} files", rates[count], "frames/s", frames=frames, said=said[:2])
-            if count in alone:
-                share = rates[count] / alone[count]
-                setting.row(f"video over NVDEC alone, {count} files", share, at_least=0.9 if count > 1 else None)
-        host.prepare()
-        rate, frames, _ = _video_rate(host, paths[: min(2, several)])
-        setting.row("video, decoded by the CPU, 2 files", rate, "frames/s", frames=frames)
-        setting.row("video over decoding by the CPU", rates[several] / rate, "×")
-
-
-def cameras(setting: Setting) -> None:
-    """1080p cameras at 30 frames a second: how many, by search, with the latency at each number that was tried."""
-    hw = (180, 320) if setting.smoke else (1080, 1920)
-    group = _cameras.encoded_group(setting.data / files.PHOTOS[2], hw)
-    seconds, most = setting.pick(4, 1), setting.pick(64, 2)
-    for way in ("auto", "cpu") if setting.device != "cpu" else ("cpu",):
-        with setting.load(decode=way) as detector:
-            detector.prepare()
-            known: dict[int, _cameras.Load | None] = {}
-
-            def probe(count: int) -> _cameras.Load | None:
-                if count not in known:  # noqa: B023 - used within this turn
-                    if setting.left_s < 14 + seconds + (25 if way == "auto" else 0):  # noqa: B023
-                        return None
-                    known[count] = _cameras.measure(detector, count, group, seconds)  # noqa: B023
-                    load = known[count]  # noqa: B023
-                    assert load is not None
-                    facts = load.plain()
-                    setting.row(f"cameras {count}, {way}, p99", load.complete_ms[2], "ms", **facts)  # noqa: B023
-                return known[count]  # noqa: B023
-
-            how = "decoded by the CPU" if way == "cpu" else "one GPU"
-            first_try = min(most, 8 if way == "auto" else 4)
-            for complete in (True, False):
-                count, is_done = _cameras.search(
-                    probe, partial(_cameras.Load.is_carried, complete=complete), first_try, most
-                )
-                since = "complete" if complete else "sent"
-                best = known.get(count)
-                p99 = None if best is None else (best.complete_ms if complete else best.sent_ms)[2]
-                setting.row(
-                    f"cameras at 30/s, p99 ≤ 50 ms since {since}, {how}", count, "cameras", p99_ms=p99,
-                    search="to its end" if is_done else "its time was over",
-                )  # fmt: skip
-
-
 def shares(setting: Setting) -> None:
     """Batches of 32 on four streams, and one frame, over the compiled network: `gpu_pipeline.py` measures them."""
     setting.need_gpu("the compiled network")
@@ -440,54 +324,6 @@ def shares(setting: Setting) -> None:
             setting.row(f"{kind} share, {name}", row[f"{kind}_share"], at_least=least if is_judged else None)
 
 
-def soak(setting: Setting) -> None:
-    """10,000 frames from 8 streams at once: each says its number, every result must be that frame's, memory flat."""
-    from gpu_pipeline import rss_bytes
-
-    from yoloship.demo.run import checkpoint_bytes
-    from yoloship.sources import open_source
-
-    streams, each = setting.pick(8, 2), setting.pick(1250, 15)
-    model = setting.folder / "codes.pt"
-    model.write_bytes(checkpoint_bytes())
-    paths = files.numbered_videos(setting.folder, streams, each)
-    places = {str(path): number for number, path in enumerate(paths)}
-    with setting.load(model, decode="gpu") as detector:
-        detector.prepare()
-        done, errors, on_device = 0, 0, 0
-        wrong: list[str] = []
-        seen: dict[int, list[int]] = {number: [] for number in range(streams)}
-        marks: list[tuple[int, int, int]] = []
-        began = time.perf_counter()
-        with open_source(list(places)) as source:
-            for outcome in detector.stream(source):
-                frame = outcome.frame
-                assert frame is not None
-                if done % max(1, streams * each // 10) == 0:
-                    marks.append((done, detector.device_bytes() or 0, rss_bytes()))
-                done += 1
-                on_device += hasattr(frame.image, "host")
-                stream = places[frame.name.rsplit("#", 1)[0]]
-                seen[stream].append(frame.index)
-                if outcome.error is not None:
-                    errors += 1
-                    continue
-                number = files.number_of(outcome.unwrap().boxes_xyxy)
-                if number != 1 + stream * each + frame.index:
-                    wrong.append(f"{frame.name}: {number}")
-        took = time.perf_counter() - began
-        marks.append((done, detector.device_bytes() or 0, rss_bytes()))
-    out_of_order = sum(places_seen != list(range(each)) for places_seen in seen.values())
-    middle, last = marks[len(marks) // 3], marks[-1]
-    facts: dict[str, Any] = {"streams": streams, "seconds": round(took, 1), "on_device": on_device, "marks": marks}
-    setting.row("frames of numbered videos", done, "frames", at_least=streams * each, **facts)
-    setting.row("frames with another number", len(wrong), at_most=0, examples=wrong[:5])
-    setting.row("frames with an error", errors, at_most=0)
-    setting.row("videos with frames missing or out of order", out_of_order, at_most=0)
-    setting.row("device memory grown after a third", (last[1] - middle[1]) / 1e6, "MB", at_most=32)
-    setting.row("host memory grown after a third", (last[2] - middle[2]) / 1e6, "MB", at_most=64)
-
-
 def several(setting: Setting) -> None:
     """All GPUs of this machine over one, on arrays and files."""
     setting.need_gpu("several GPUs")
@@ -512,23 +348,19 @@ def several(setting: Setting) -> None:
         setting.row(f"two GPUs over one, {kind}", rates["cuda:0,cuda:1"][kind] / one, "×", at_least=1.9)
 
 
-PARTS: tuple[tuple[str, Callable[[Setting], None], float], ...] = (
-    ("folder", folder, 50),
-    ("file", file, 25),
-    ("first", first, 35),
-    ("video", video, 55),
-    ("equal", equal, 40),
-    ("soak", soak, 45),
-    ("cameras", cameras, 90),
-    ("shares", shares, 90),
-    ("several", several, 60),
+PARTS = (
+    ("folder", folder, 75, 1),
+    ("first", first, 40, 1),
+    ("file", file, 30, 1),
+    ("equal", equal, 40, 1),
+    ("shares", shares, 110, 2),
+    ("several", several, 60, 2),
 )
-"""Name, what measures it, and the most seconds that it may take."""
+"""Name, what measures it, the most seconds that it may take, and in which half of all it is."""
 
 
-def run_part(name: str, setting: Setting) -> str:
+def run_part(part: Callable[[Setting], None], setting: Setting) -> str:
     """Run one; how it ended: ``done``, ``left out: …`` or ``failed: …``."""
-    part = next(part for known, part, _ in PARTS if known == name)
     try:
         with tempfile.TemporaryDirectory(prefix="yoloship-bench-") as place:
             setting.folder = Path(place)
@@ -536,8 +368,7 @@ def run_part(name: str, setting: Setting) -> str:
     except LeftOut as reason:
         return f"left out: {reason}"
     except ModuleNotFoundError as error:
-        what = f"{error.name} is not in this tree yet" if (error.name or "").startswith("yoloship.") else str(error)
-        return f"left out: {what}"
+        return f"left out: {error}"
     except Exception as error:
         if os.environ.get("YOLOSHIP_BENCH_TRACE"):
             raise

@@ -63,7 +63,7 @@ class Run:
         self.checkpoint = read_checkpoint(arguments.data / "coco-yolov5n.pt")
         self.photos = {name: read_image(arguments.data / name) for name in PHOTOS}
         self.results: dict[str, Any] = {}
-        self.folder = Path(tempfile.mkdtemp(prefix="yoloship-bench-"))
+        self.folder = Path()
 
     def session(self, config: GraphConfig) -> Any:
         model = build_graph(self.checkpoint, config)
@@ -423,6 +423,7 @@ def rss_bytes() -> int:
 def measure(run: Run, write: Callable[[], None]) -> None:
     began = time.perf_counter()
     with ExitStack() as stack:
+        run.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yoloship-bench-")))
         kernels = stack.enter_context(KernelSet(run.device, trusted_folder("kernels")))
         config = run.config()
         tuning = CudaTuning(slots=max(4, run.arguments.streams), max_batch=run.arguments.batch)

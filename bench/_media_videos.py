@@ -1,0 +1,196 @@
+"""The parts of `gpu_media.py` that measure videos and cameras, with the way that decodes on the CPU beside them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import _cameras
+import _media_files as files
+from _media_parts import LeftOut, Setting, network_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from yoloship.detect.detector import Detector
+
+
+def _nvdec_alone(paths: Sequence[Path]) -> float:
+    """Frames a second of the decoders alone, a thread for each file, opening included."""
+    import av
+
+    from yoloship._util.cache import trusted_folder
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.nvdec import Nvdec
+
+    counts = [0] * len(paths)
+    failures: list[BaseException] = []
+
+    def work(place: int) -> None:
+        try:
+            with av.open(str(paths[place])) as container:
+                video = container.streams.video[0]
+                context = video.codec_context
+                with nvdec.decoder(context.codec.canonical_name, context.extradata) as decoder:
+                    for packet in container.demux(video):
+                        if packet.size:
+                            counts[place] += len(decoder.decode(packet))
+                    counts[place] += len(decoder.decode(None))
+        except BaseException as error:
+            failures.append(error)
+
+    with (
+        Device.open() as device,
+        KernelSet(device, trusted_folder("kernels")) as kernels,
+        Nvdec(device, kernels) as nvdec,
+    ):
+        threads = [threading.Thread(target=work, args=(place,)) for place in range(len(paths))]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.perf_counter() - began
+    if failures:
+        raise failures[0]
+    return sum(counts) / took
+
+
+def _videos(setting: Setting, count: int) -> list[Path]:
+    if setting.videos is not None:
+        given = sorted(path for path in setting.videos.iterdir() if path.suffix in {".mp4", ".mkv"})
+        if not given:
+            raise LeftOut(f"no .mp4 or .mkv in {setting.videos}")
+        return (given * count)[:count]
+    hw = (180, 320) if setting.smoke else (1080, 1920)
+    frames = setting.pick(150, 12)
+    first_one = files.encode(setting.folder / "0.mp4", files.views(setting.data, hw, frames), repeat=setting.pick(6, 1))
+    paths = [first_one]
+    for number in range(1, count):
+        paths.append(setting.folder / f"{number}.mp4")
+        paths[-1].write_bytes(first_one.read_bytes())
+    return paths
+
+
+def _video_rate(detector: Detector, paths: Sequence[Path]) -> tuple[float, int, list[str]]:
+    from yoloship.sources import SourceOptions, open_source
+
+    said: list[str] = []
+    with open_source([str(path) for path in paths], SourceOptions(on_event=said.append)) as source:
+        began = time.perf_counter()
+        count = sum(1 for outcome in detector.stream(source) if outcome.unwrap() is not None)
+        return count / (time.perf_counter() - began), count, said
+
+
+def video(setting: Setting) -> None:
+    """Videos of 1080p from files, one and several at once, against the decoders alone."""
+    several = setting.pick(8, 2)
+    paths = _videos(setting, several)
+    alone: dict[int, float] = {}
+    if setting.device != "cpu":
+        for count in (1, several):
+            alone[count] = _nvdec_alone(paths[:count])
+            setting.row(f"NVDEC alone, {count} files", alone[count], "frames/s")
+    with setting.load(decode="gpu") as detector, setting.load(decode="cpu") as host:  # auto leaves files to the CPU
+        detector.prepare()
+        setting.row("who decodes videos", 1, detector.video_decoding)
+        setting.row("network alone, batch 32", network_rate(detector, 0.05 if setting.smoke else 0.5), "images/s")
+        rates = {}
+        for count in (1, several):
+            rates[count], frames, said = _video_rate(detector, paths[:count])
+            setting.row(f"video, {count} files", rates[count], "frames/s", frames=frames, said=said[:2])
+            if count in alone:
+                share = rates[count] / alone[count]
+                setting.row(f"video over NVDEC alone, {count} files", share, at_least=0.9 if count > 1 else None)
+        host.prepare()
+        rate, frames, _ = _video_rate(host, paths[: min(2, several)])
+        setting.row("video, decoded by the CPU, 2 files", rate, "frames/s", frames=frames)
+        setting.row("video over decoding by the CPU", rates[several] / rate, "×")
+
+
+def cameras(setting: Setting) -> None:
+    """1080p cameras at 30 frames a second: how many, by search, with the latency at each number that was tried."""
+    hw = (180, 320) if setting.smoke else (1080, 1920)
+    group = _cameras.encoded_group(setting.data / files.PHOTOS[2], hw)
+    seconds, most = setting.pick(4, 1), setting.pick(64, 2)
+    for way in ("auto", "cpu") if setting.device != "cpu" else ("cpu",):
+        how, first = ("decoded by the CPU", 4) if way == "cpu" else ("one GPU", 8)
+        with setting.load(decode=way) as detector:
+            detector.prepare()
+            known: dict[int, _cameras.Load] = {}
+
+            def probe(count: int) -> _cameras.Load | None:
+                kept_s = 30 if way == "auto" else 0  # noqa: B023 - used within this turn
+                if setting.left_s < 12 + seconds + count / 8 + kept_s:
+                    return None
+                load = known[count] = _cameras.measure(detector, count, group, seconds)  # noqa: B023
+                setting.row(f"{count} cameras, {how}, p99", load.complete_ms[2], "ms", **load.plain())  # noqa: B023
+                return load
+
+            count, is_done = _cameras.search(
+                probe, lambda load: load.is_carried(complete=True), min(most, first), most
+            )  # fmt: skip
+            setting.row(
+                f"cameras at 30/s, p99 ≤ 50 ms, {how}", count, "cameras",
+                p99_ms=known[count].complete_ms[2] if count in known else None,
+                search="to its end" if is_done else "its time was over",
+                since_sent=max((n for n, load in known.items() if load.is_carried(complete=False)), default=0),
+            )  # fmt: skip
+
+
+def soak(setting: Setting) -> None:
+    """10,000 frames from 8 streams at once: each says its number, every result must be that frame's, memory flat."""
+    from gpu_pipeline import rss_bytes
+
+    from yoloship.demo.run import checkpoint_bytes
+    from yoloship.sources import open_source
+
+    streams, each = setting.pick(8, 2), setting.pick(1250, 15)
+    model = setting.folder / "codes.pt"
+    model.write_bytes(checkpoint_bytes())
+    paths = files.numbered_videos(setting.folder, streams, each)
+    places = {str(path): number for number, path in enumerate(paths)}
+    with setting.load(model, decode="gpu") as detector:
+        detector.prepare()
+        done, errors, on_device = 0, 0, 0
+        wrong: list[str] = []
+        seen: dict[int, list[int]] = {number: [] for number in range(streams)}
+        marks: list[tuple[int, int, int]] = []
+        began = time.perf_counter()
+        with open_source(list(places)) as source:
+            for outcome in detector.stream(source):
+                frame = outcome.frame
+                assert frame is not None
+                if done % max(1, streams * each // 10) == 0:
+                    marks.append((done, detector.device_bytes() or 0, rss_bytes()))
+                done += 1
+                on_device += hasattr(frame.image, "host")
+                stream = places[frame.name.rsplit("#", 1)[0]]
+                seen[stream].append(frame.index)
+                if outcome.error is not None:
+                    errors += 1
+                    continue
+                number = files.number_of(outcome.unwrap().boxes_xyxy)
+                if number != 1 + stream * each + frame.index:
+                    wrong.append(f"{frame.name}: {number}")
+        took = time.perf_counter() - began
+        marks.append((done, detector.device_bytes() or 0, rss_bytes()))
+    out_of_order = sum(places_seen != list(range(each)) for places_seen in seen.values())
+    middle, last = marks[len(marks) // 3], marks[-1]
+    facts: dict[str, Any] = {"streams": streams, "seconds": round(took, 1), "on_device": on_device, "marks": marks}
+    setting.row("frames of numbered videos", done, "frames", at_least=streams * each, **facts)
+    setting.row("frames with another number", len(wrong), at_most=0, examples=wrong[:5])
+    setting.row("frames with an error", errors, at_most=0)
+    setting.row("videos with frames missing or out of order", out_of_order, at_most=0)
+    setting.row("device memory grown after a third", (last[1] - middle[1]) / 1e6, "MB", at_most=32)
+    setting.row("host memory grown after a third", (last[2] - middle[2]) / 1e6, "MB", at_most=64)
+
+
+PARTS = (
+    ("video", video, 60, 1),
+    ("cameras", cameras, 90, 2),
+    ("soak", soak, 50, 2),
+)
