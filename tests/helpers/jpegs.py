@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from helpers.images import segment
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -57,6 +59,11 @@ def for_the_engine() -> dict[str, bytes]:
     made["restart markers"] = encoded(picture(100, 150), rst_interval=3)
     made["optimised tables"] = encoded(picture(100, 150), optimize=1, quality=60)
     made["low quality"] = encoded(picture(100, 150), quality=5)
+    whole, other = encoded(picture(70, 100)), encoded(picture(33, 40, 1))
+    made["another image behind it"] = whole + other
+    made["bytes behind its end"] = whole + bytes(range(256))
+    made["zeros before its end"] = whole[:-2] + bytes(300) + whole[-2:]
+    made["an image in its Exif data"] = whole[:2] + segment(0xE1, b"Exif\0\0" + other) + whole[2:]
     for orientation in range(2, 9):
         made[f"orientation {orientation}"] = pillow(picture(60, 110, orientation), orientation=orientation)
     return made

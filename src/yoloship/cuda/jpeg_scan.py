@@ -1,8 +1,8 @@
 """The header of a JPEG whose entropy-coded data the GPU can check and decode: sequential, Huffman, 8 bits, one scan.
 
 Everything unusual gives no header, so that the host's decoder reads the file and judges it: other processes, several
-scans, colours that are not Y or YCbCr, other samplings than 4:2:0, 4:2:2 and 4:4:4, unusual markers, and tables or
-profiles that libjpeg remarks on.
+scans, colours that are not Y or YCbCr, other samplings than 4:2:0, 4:2:2 and 4:4:4, unusual markers, tables or
+profiles that libjpeg remarks on, and what is stated twice and differs, of which decoders may take either.
 
 Sources: ITU-T T.81, annex B. JFIF 1.02. ICC.1:2022, annex B.4. Adobe technical note 5116.
 """
@@ -100,10 +100,10 @@ def scan_header(data: bytes | memoryview) -> ScanHeader | None:
 def _read(data: bytes | memoryview) -> ScanHeader:
     if data[:2] != b"\xff\xd8":
         raise _UnusualError
-    frame = b""
-    adobe = restart_mcus = 0
-    has_adobe = False
-    quantized: set[int] = set()
+    frame: bytes | None = None
+    adobe: set[int] = set()
+    restarts: set[int] = set()
+    quantized: dict[int, bytes] = {}
     tables: dict[int, bytes] = {}
     profile: list[bytes] = []
     at = 2
@@ -116,19 +116,19 @@ def _read(data: bytes | memoryview) -> ScanHeader:
             if marker == 0xE2 and data[body : body + 12] == _PROFILE and length >= 16:
                 profile.append(bytes(data[body + 12 : body + 14]))
             elif marker == 0xEE and data[body : body + 5] == b"Adobe":
-                has_adobe, adobe = True, data[body + 11]
                 if length < 14:
                     raise _UnusualError
+                adobe.add(data[body + 11])
             elif marker == 0xE0 and data[body : body + 5] == b"JFIF\0" and length >= 16 and data[body + 5] != 1:
                 raise _UnusualError
         elif marker == _QUANTIZATION:
-            quantized.update(_quantized(bytes(data[body:at])))
+            _define(quantized, _quantized(bytes(data[body:at])))
         elif marker == _TABLES:
-            tables.update(_huffman(bytes(data[body:at])))
-        elif marker in _FRAMES and not frame:
+            _define(tables, _huffman(bytes(data[body:at])))
+        elif marker in _FRAMES and frame is None:
             frame = bytes(data[body:at])
         elif marker == _RESTART and length == 4:
-            restart_mcus = data[body] << 8 | data[body + 1]
+            restarts.add(data[body] << 8 | data[body + 1])
         elif marker == _SCAN:
             scan = bytes(data[body:at])
             break
@@ -138,9 +138,9 @@ def _read(data: bytes | memoryview) -> ScanHeader:
         raise _UnusualError
     if profile:
         _check_profile(profile)
-    if has_adobe and adobe != (1 if len(frame) == 15 else 0):
+    if frame is None or len(restarts) > 1 or not adobe <= {1 if len(frame) == 15 else 0}:
         raise _UnusualError
-    return _scan_of(frame, scan, _Found(quantized, tables, restart_mcus), at, len(data) - at)
+    return _scan_of(frame, scan, _Found(quantized, tables, *restarts), at, len(data) - at)
 
 
 _HEAD: Final = struct.Struct(">BBH")
@@ -149,9 +149,9 @@ _HEAD: Final = struct.Struct(">BBH")
 class _Found(NamedTuple):
     """What the segments before the scan define."""
 
-    quantized: set[int]
+    quantized: dict[int, bytes]
     tables: dict[int, bytes]
-    restart_mcus: int
+    restart_mcus: int = 0
 
 
 def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> ScanHeader:
@@ -164,7 +164,7 @@ def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> Sc
         or len(frame) != 6 + 3 * components
         or not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE)
         or frame[6::3] != ids
-        or not found.quantized.issuperset(frame[8::3])
+        or not found.quantized.keys() >= set(frame[8::3])
         or len(scan) != 4 + 2 * components
         or scan[0] != components
         or scan[1:-3:2] != ids
@@ -213,12 +213,22 @@ _FRAME: Final = struct.Struct(">BHHB")
 _INDICES: Final = (0x00, 0x01, 0x10, 0x11)
 
 
-def _quantized(body: bytes) -> bytes:
-    """The numbers of the tables that a segment defines."""
-    numbers = body[::65]
-    if len(body) % 65 or not body or max(numbers) > 3:  # tables of 16 bits have higher numbers
+def _define(known: dict[int, bytes], found: tuple[tuple[int, bytes], ...]) -> None:
+    """Note tables by their numbers."""
+    for number, table in found:
+        if known.setdefault(number, table) != table:
+            raise _UnusualError
+
+
+@lru_cache(maxsize=256)
+def _quantized(body: bytes) -> tuple[tuple[int, bytes], ...]:
+    """The tables that a segment defines, by their numbers."""
+    if len(body) % 65 or not body or max(body[::65]) > 3:  # tables of 16 bits have higher numbers
         raise _UnusualError
-    return numbers
+    found = tuple((body[at], body[at + 1 : at + 65]) for at in range(0, len(body), 65))
+    if any(0 in table for _, table in found):  # T.81 has no such tables
+        raise _UnusualError
+    return found
 
 
 @lru_cache(maxsize=256)

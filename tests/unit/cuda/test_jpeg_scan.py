@@ -138,6 +138,14 @@ def profile(*parts: tuple[int, int]) -> tuple[bytes, ...]:
         before(0xDB, b"\xff"),
         before(0xDB, b"\0"),
         before(0xDA, segment(0xC0, bytes.fromhex("080028003203012200021101031101"))),
+        before(0xC0, segment(0xC0, b"")),
+        before(0xDA, segment(0xDB, b"\0" + b"\7" * 64)),
+        before(0xDA, segment(0xDB, b"\2" + b"\7" * 64 + b"\2" + b"\5" * 64)),
+        before(0xDA, segment(0xDB, b"\2" + b"\7" * 63 + b"\0")),
+        before(0xDA, segment(0xC4, b"\0" + b"\0\2" + bytes(14) + b"\5\6")),
+        before(0xDA, segment(0xDD, b"\0\1"), segment(0xDD, b"\0\2")),
+        before(0xDA, adobe(1), adobe(0)),
+        before(0xDA, adobe(0), adobe(1)),
         before(0xDB, *[segment(0xFE, b"words")] * 300),
     ],
 )  # fmt: skip
@@ -153,8 +161,10 @@ def test_an_unusual_header_is_left_to_the_host(change: Callable[[bytes], bytes])
         before(0xDB, segment(0xE1, b"Exif\0\0" + bytes(500)), segment(0xFE, b"words"), segment(0xED, b"")),
         before(0xDA, segment(0xDD, b"\0\0")),
         patched(0xC0, -3, 0xC1),
+        lambda data: data[:2] + data[2 : data.index(b"\xff\xc0")] + data[2:],
+        before(0xDA, segment(0xDB, b"\2" + b"\7" * 64)),
     ],
-    ids=["adobe", "profile", "other segments", "restarts switched off", "extended"],
+    ids=["adobe", "profile", "other segments", "restarts switched off", "extended", "twice the same", "spare table"],
 )
 def test_usual_segments_change_nothing(change: Callable[[bytes], bytes]) -> None:
     header = read(change(jpeg()))

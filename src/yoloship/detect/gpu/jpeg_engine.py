@@ -66,7 +66,9 @@ class JpegFile:
 def jpeg_file(file: ImageFile) -> JpegFile | None:
     """Take a JPEG file for the engine; None if only the host's reader decodes its form."""
     scan = scan_header(file.data)
-    return None if scan is None else JpegFile(file, scan)
+    if scan is None or (scan.width, scan.height) != (file.header.width, file.header.height):
+        return None  # memory is taken for the header's size; the engine writes as much as its own reading says
+    return JpegFile(file, scan)
 
 
 def one_batch(files: Sequence[JpegFile]) -> Sequence[JpegFile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from helpers import jpegs
@@ -28,6 +30,14 @@ def test_an_ordinary_file_is_taken_with_its_size(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in jpegs.for_the_host() if name != "PNG"])
 def test_a_file_in_another_form_is_left_to_the_host(name: str) -> None:
     assert jpeg_file(open_image(jpegs.for_the_host()[name])) is None
+
+
+def test_a_file_whose_two_readers_disagree_about_its_size_is_left_to_the_host() -> None:
+    """The memory for its pixels would be too small for what the engine writes."""
+    file = open_image(jpegs.encoded(jpegs.picture(64, 96)))
+    assert jpeg_file(file) is not None
+    for header in (replace(file.header, width=95), replace(file.header, height=65)):
+        assert jpeg_file(replace(file, header=header)) is None
 
 
 def test_a_batch_takes_so_many_files_and_no_more_bytes_than_the_check_holds(monkeypatch: pytest.MonkeyPatch) -> None:
