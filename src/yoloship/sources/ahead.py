@@ -27,17 +27,21 @@ def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
             an iterator that may wait for long asks it.
         count: Items that may wait to be taken, at least 1.
     """
+    # No lock of these queues is held by Python code. That of a semaphore or an event is: if Ctrl-C comes while the
+    # consumer holds it, or the garbage collector closes this iterator while the thread does, nobody gets it again.
     made: SimpleQueue[tuple[T, ...] | BaseException | None] = SimpleQueue()
-    room = threading.Semaphore(count)
-    stopped = threading.Event()
+    room: SimpleQueue[None] = SimpleQueue()
+    for _ in range(count):
+        room.put(None)
+    is_stopped = False
 
     def work() -> None:
         try:
-            items = make(stopped.is_set)
+            items = make(lambda: is_stopped)
             try:
                 for item in items:
-                    room.acquire()
-                    if stopped.is_set():
+                    room.get()
+                    if is_stopped:
                         break
                     made.put((item,))
             finally:
@@ -50,18 +54,18 @@ def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
             made.put(None)
 
     thread = threading.Thread(target=work, name="yoloship-read", daemon=True)
-    thread.start()
     consumer = threading.get_ident()
     try:
+        thread.start()
         while (got := made.get()) is not None:
             if isinstance(got, BaseException):
                 raise got
-            room.release()
+            room.put(None)
             yield got[0]
             consumer = threading.get_ident()
     finally:
-        stopped.set()
-        room.release()
+        is_stopped = True
+        room.put(None)
         # The garbage collector may close a forgotten iterator in any thread. Waiting there might never end.
-        if threading.get_ident() == consumer:
+        if threading.get_ident() == consumer and thread.is_alive():
             wait_for(thread)

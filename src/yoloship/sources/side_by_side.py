@@ -41,8 +41,10 @@ class SideBySide:
         self._at_once = at_once
         self._max_waiting = max_waiting
         self._come: SimpleQueue[tuple[int, Frame | BaseException | None]] = SimpleQueue()
-        self._rooms = [threading.Semaphore(FRAMES_AHEAD) for _ in readings]
-        self._stopped = threading.Event()
+        self._rooms: list[SimpleQueue[None]] = [SimpleQueue() for _ in readings]  # `ahead` says why not semaphores
+        for room in self._rooms * FRAMES_AHEAD:
+            room.put(None)
+        self._is_stopped = False
         self._drawn: deque[int] = deque()  # the video of each frame whose answer has not come yet
         self._left = [0] * len(readings)  # frames of each video without an answer
         self._is_read = [False] * len(readings)
@@ -59,20 +61,21 @@ class SideBySide:
                 video, frame = self._next(aside, threads)
                 if frame is None:
                     continue
-                self._rooms[video].release()
+                self._rooms[video].put(None)
                 self._drawn.append(video)
                 self._left[video] += 1
                 yield frame
                 del frame
                 consumer = threading.get_ident()
         finally:
-            self._stopped.set()
+            self._is_stopped = True
             for room in self._rooms:
-                room.release()
+                room.put(None)
             # The garbage collector may close a forgotten iterator in any thread. Waiting there might never end.
             if threading.get_ident() == consumer:
                 for thread in threads:
-                    wait_for(thread)
+                    if thread.is_alive():
+                        wait_for(thread)
 
     def in_turn(self, answers: Iterator[T], numbered: Callable[[T, int], T]) -> Iterator[T]:
         """Give one answer for each frame as if the videos had been read one after the other.
@@ -134,11 +137,11 @@ class SideBySide:
 
     def _read(self, video: int) -> None:
         try:
-            frames: Any = self._readings[video](self._stopped.is_set)
+            frames: Any = self._readings[video](lambda: self._is_stopped)
             with closing(frames):
                 for frame in frames:
-                    self._rooms[video].acquire()
-                    if self._stopped.is_set():
+                    self._rooms[video].get()
+                    if self._is_stopped:
                         break
                     self._come.put((video, frame))
                     del frame

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.interrupted import run_interrupted
 from yoloship.sources.ahead import ahead
 
 if TYPE_CHECKING:
@@ -81,3 +83,9 @@ def test_an_iterator_that_waits_learns_that_nobody_wants_more() -> None:
     assert next(items) == 0
     items.close()  # type: ignore[attr-defined]
     assert "yoloship-read" not in names()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
+@pytest.mark.timeout(120)
+def test_an_interrupt_at_any_moment_ends_the_loop_and_the_thread() -> None:
+    run_interrupted("ahead", "ahead", "ahead(lambda is_stopped: iter(range(1_000_000)), 2)")

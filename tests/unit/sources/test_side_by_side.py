@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.interrupted import run_interrupted
 from yoloship.sources.side_by_side import FRAMES_AHEAD, SideBySide
 from yoloship.sources.source import Frame
 
@@ -136,3 +138,10 @@ def test_one_who_stops_early_leaves_no_thread_behind() -> None:
     assert next(turned).place == 0
     turned.close()  # type: ignore[attr-defined]  # it is a generator
     assert readers() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
+@pytest.mark.timeout(120)
+def test_an_interrupt_at_any_moment_ends_the_loop_and_the_threads() -> None:
+    reading = "lambda is_stopped: (number for number in range(1_000_000))"
+    run_interrupted("side_by_side", "SideBySide", f"iter(SideBySide([{reading}] * 3, 2))")
