@@ -136,7 +136,7 @@ def main() -> None:
     arguments.add_argument("checkpoints", type=Path)
     arguments.add_argument("photos", type=Path)
     given = arguments.parse_args()
-    print("| reference | task | scores | boxes, px | further columns | on the photos |")
+    print("| reference | task | scores | boxes, px | extra columns | on the photos |")
     print("| --- | --- | --- | --- | --- | --- |")
     for path in sorted(given.checkpoints.glob("*.pt")):
         try:
