@@ -1,4 +1,8 @@
-"""Finds out what a file is from its content; its name does not count.
+"""Finds out what a file is from its content.
+
+A name counts only for content that fits nothing, which could be an unusual ONNX model. A file named ``.engine``,
+``.plan`` or ``.trt`` is not taken for one. It is an engine if there is a sidecar beside it, because a later version of
+TensorRT may begin its plans in another way, and the sidecar has the plan's hash.
 
 All code that opens a model or an image uses this module, so that a file's kind and the error for a wrong file are the
 same everywhere.
@@ -11,11 +15,12 @@ onnx.proto, the fields of ModelProto. torch's older container: `checkpoint.legac
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from yoloship._util.reading import read_start
 from yoloship.errors import InputError
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.errors import YoloshipError
+
+ErrorT = TypeVar("ErrorT", bound="YoloshipError")
 
 HEAD_BYTES: Final = 512
 """Bytes at the start of a file that are enough to tell its kind; a tar archive has its mark at byte 257."""
@@ -37,6 +44,7 @@ TENSORRT_MAGIC: Final = b"ftrt"
 LEAN_MAGIC: Final = b"ptrt"
 ENGINE_MAGICS: Final = (TENSORRT_MAGIC, RTX_MAGIC, LEAN_MAGIC)
 """Plans of TensorRT, of TensorRT-RTX, and of TensorRT's lean and safe runtimes."""
+ENGINE_SUFFIXES: Final = (".engine", ".plan", ".trt")
 MAX_PREFIX_BYTES: Final = 1 << 20
 """Largest size of the JSON that some exporters put before a plan; its length precedes it as a little-endian int32."""
 
@@ -45,7 +53,7 @@ Kind: TypeAlias = Literal[
     "pickle", "npz", "npy", "safetensors", "hdf5", "tflite", "gguf", "lfs-pointer",
     "gzip", "bzip2", "xz", "zstd", "rar", "7z", "tar", "zip", "pdf", "html", "xml", "json", "text",
     "jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "heic", "jp2", "netpbm", "video",
-    "empty", "zeros", "unknown",
+    "empty", "zeros", "no-engine", "unknown",
 ]  # fmt: skip
 
 Wanted: TypeAlias = Literal["checkpoint", "onnx", "engine", "model", "image"]
@@ -72,6 +80,7 @@ class _Entry:
 _UNPACK: Final = "unpack it, and give the file inside"
 _TRAINED: Final = "give the .pt that the training saved"
 _AGAIN: Final = "download or copy the file again"
+_REBUILD: Final = "copy it again, or build it again with 'yoloship build'"
 
 _ENTRIES: Final[Mapping[Kind, _Entry]] = MappingProxyType(
     {
@@ -142,11 +151,14 @@ _NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
 )
 
 
-def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = InputError) -> Kind:
+def kind_of(
+    source: Path | bytes | memoryview, *, name: str | None = None, error: type[YoloshipError] = InputError
+) -> Kind:
     """Find out what kind of file something is.
 
     Args:
         source: A file, or its bytes; the first `HEAD_BYTES` are enough.
+        name: The file that has these bytes, if it is known; for a `source` that is a file, that file.
         error: The class of the error to raise.
 
     Returns:
@@ -158,6 +170,7 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
     if isinstance(source, bytes | memoryview):
         head = bytes(source[:HEAD_BYTES])
     else:
+        name = str(source)
         head = read_start(source, HEAD_BYTES, error=error, wanted="a model")
     if head.startswith(_JPEG):  # no pattern before its own fits, and folders are full of them
         return "jpeg"
@@ -168,7 +181,7 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
     for kind, pattern in _PATTERNS:
         if re.match(pattern, head, re.DOTALL) if isinstance(pattern, bytes) else pattern(head):
             return kind
-    return _text_kind(head) or "unknown"
+    return _text_kind(head) or _kind_by_name(name or "")
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -189,18 +202,19 @@ def wrong_kind(
         wanted: The kind that it should have.
         subject: The file's name, for the message.
         error: The class of the error.
-        start: The file's first bytes; shown if its kind is unknown.
+        start: The file's first bytes; shown if they are of no known kind.
 
     Returns:
         The error, to be raised by the caller.
     """
+    wanted = "engine" if kind == "no-engine" else wanted
     entry = _ENTRIES.get(kind)
     if entry is None:
         return error(
             f"is not {_WANTED[wanted]}",
             subject=subject,
             got=f"a file that begins with {start[:8]!r}" if start else None,
-            hint="if it was copied or downloaded, do that again",
+            hint=_REBUILD if wanted == "engine" else "if it was copied or downloaded, do that again",
         )
     hint = _NEXT_STEPS.get((kind, wanted), entry.hint)
     if hint is None and kind in IMAGE_KINDS:
@@ -209,16 +223,42 @@ def wrong_kind(
     return error(f"is {entry.is_a}" if aside else f"is {entry.is_a}, not {_WANTED[wanted]}", subject=subject, hint=hint)
 
 
+def damaged_onnx(subject: str, *, error: type[ErrorT], got: str | None = None) -> ErrorT:
+    """The error for a file that no other kind fits, and that is not a whole ONNX model either.
+
+    Args:
+        subject: The file's name, for the message.
+        error: The class of the error.
+        got: What is wrong with it, if that is known.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return error(
+        "is not a valid ONNX file: it is damaged or truncated",
+        subject=subject,
+        got=got,
+        hint="copy or export it again",
+    )
+
+
 def refuse_others(
     source: Path | bytes, allowed: frozenset[Kind], wanted: Wanted, *, subject: str, error: type[YoloshipError]
 ) -> Kind:
     """The kind of a file, which must be one of the allowed kinds.
 
+    Args:
+        source: The file, or its bytes.
+        allowed: The kinds that it may be of.
+        wanted: What it should be, for the message.
+        subject: The file's name.
+        error: The class of the error.
+
     Raises:
         YoloshipError: of the class `error`: the file is of another kind, or cannot be read.
     """
     start = source if isinstance(source, bytes) else read_start(source, HEAD_BYTES, error=error, wanted="a model")
-    kind = kind_of(start)
+    kind = kind_of(start, name=subject)
     if kind not in allowed:
         raise wrong_kind(kind, wanted, subject=subject, error=error, start=start[:HEAD_BYTES])
     return kind
@@ -298,6 +338,12 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
 )
 """The kinds in the order in which they are tried; the first that fits wins. Bytes are a pattern for the file's start.
 """
+
+
+def _kind_by_name(name: str) -> Kind:
+    if not name.lower().endswith(ENGINE_SUFFIXES):
+        return "unknown"
+    return "engine" if os.path.lexists(f"{name}.json") else "no-engine"
 
 
 def _text_kind(head: bytes) -> Kind | None:

@@ -21,6 +21,7 @@ from yoloship.kinds import (
     MODEL_KINDS,
     TORCH_LEGACY_MAGIC,
     Kind,
+    Wanted,
     is_checkpoint,
     kind_of,
     refuse_others,
@@ -110,10 +111,34 @@ CASES: tuple[tuple[Kind, bytes], ...] = (
 
 @pytest.mark.parametrize(("kind", "data"), CASES, ids=[f"{index}-{case[0]}" for index, case in enumerate(CASES)])
 def test_the_content_says_what_a_file_is(tmp_path: Path, kind: Kind, data: bytes) -> None:
-    path = tmp_path / "best.engine"  # its suffix counts for nothing
+    path = tmp_path / "best.onnx"  # its suffix counts for nothing
     path.write_bytes(data)
-    (tmp_path / "best.engine.json").write_text("{}")  # nor does what lies beside it
+    (tmp_path / "best.onnx.json").write_text("{}")  # nor does what lies beside it
     assert kind_of(data) == kind_of(memoryview(data)) == kind_of(path) == kind
+
+
+@pytest.mark.parametrize("name", ["best.engine", "best.plan", "best.TRT"])
+@pytest.mark.parametrize(("kind", "data"), CASES, ids=[f"{index}-{case[0]}" for index, case in enumerate(CASES)])
+def test_an_engines_name_counts_only_where_the_content_fits_nothing(
+    tmp_path: Path, kind: Kind, data: bytes, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert kind_of(path) == ("no-engine" if kind == "unknown" else kind)
+    (tmp_path / f"{name}.json").write_text("{}")  # its sidecar
+    assert kind_of(path) == ("engine" if kind == "unknown" else kind)
+
+
+def test_a_file_named_as_an_engine_that_is_none_is_called_that_whatever_was_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "best.engine"
+    path.write_bytes(b"\xfe" * 600)
+    for wanted in get_args(Wanted):
+        with pytest.raises(
+            InputError,
+            match=r"best\.engine: is not a TensorRT engine: got a file that begins with b'\\xfe.*'; "
+            r"copy it again, or build it again with 'yoloship build'$",
+        ):
+            refuse_others(path, MODEL_KINDS | {"unknown"}, wanted, subject=str(path), error=InputError)
 
 
 def test_there_is_a_case_for_every_kind_of_model_and_image() -> None:

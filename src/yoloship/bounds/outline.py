@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from yoloship.errors import SessionError
+from yoloship.kinds import damaged_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,9 +114,7 @@ def read_outline(data: bytes, subject: str) -> Outline:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
-        raise SessionError(
-            "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
-        ) from error
+        raise damaged_onnx(subject, error=SessionError) from error
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes if they are not UTF-8
         raise SessionError("is a damaged ONNX file: a name in it is not text", subject=subject)
     return model

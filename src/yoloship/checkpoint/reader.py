@@ -186,7 +186,7 @@ def _check_aliases(aliases: Mapping[str, str], finisher: Finisher, module: Modul
 def _read_content(opened: Source, limits: Limits) -> tuple[object, int]:
     """The object in the pickle, and the file's size in bytes after unpacking."""
     head = bytes(opened.data[:HEAD_BYTES])
-    kind = kind_of(head)
+    kind = kind_of(head, name=opened.name)
     if kind != "checkpoint":
         raise wrong_kind(kind, "checkpoint", subject=opened.name, error=CheckpointError, start=head)
     if head.startswith(ZIP_MAGIC):

@@ -8,10 +8,11 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from yoloship._util.reading import read_start
 from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, check_types, lowered, name_of
 from yoloship.conversion.exporting import check_head, file_beside, is_count, outputs_of, sides_of, suppression
 from yoloship.errors import InputError, visible
-from yoloship.kinds import kind_of, wrong_kind
+from yoloship.kinds import HEAD_BYTES, kind_of, wrong_kind
 from yoloship.model import STANDARD
 from yoloship.tasks import suppressing_forms
 
@@ -191,8 +192,9 @@ def request_of(  # noqa: PLR0913 - what `build` takes
 
     source = resolve(name_of(model, "model"), say=say)
     kind = kind_of(source)
-    if kind == "engine":
-        raise wrong_kind(kind, "onnx", subject=str(source), error=InputError)
+    if kind in {"engine", "no-engine"}:
+        start = read_start(source, HEAD_BYTES, error=InputError, wanted="a model")
+        raise wrong_kind(kind, "onnx", subject=str(source), error=InputError, start=start)
     from_checkpoint = kind == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, *suppressing_forms()}):
         raise InputError(

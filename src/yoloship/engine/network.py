@@ -16,6 +16,7 @@ from yoloship.engine.flavours import Messages, deprecations_as_errors, tidy
 from yoloship.engine.objects import construct, extents_of, made, reason_of
 from yoloship.engine.rtx_precisions import check_precision_version
 from yoloship.errors import EngineError
+from yoloship.kinds import damaged_onnx
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _LACKING: Mapping[str, frozenset[str]] = MappingProxyType(
 _LEAST: Mapping[Precision, str] = MappingProxyType({"float8": "sm89", "bfloat16": "sm80"})
 """The first compute capability that has the arithmetic."""
 
-_NO_MODEL_HINT = "give a file that `yoloship export` or another exporter wrote"
+_NO_MODEL_HINT = "give a file that 'yoloship export' or another exporter wrote"
 MAX_TIMING_CACHE_BYTES: Final = 1 << 30
 _NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
 
@@ -226,7 +227,7 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
     error = parser.get_error(0)
     code, described = _name_of(error.code()), tidy(error.desc())
     if code == "MODEL_DESERIALIZE_FAILED":
-        return EngineError("is not an ONNX model, or is cut short", subject=subject, got=described, hint=_NO_MODEL_HINT)
+        return damaged_onnx(subject, error=EngineError, got=described)
     operator, node_name = error.node_operator(), error.node_name()
     if not operator:
         return EngineError(f"TensorRT cannot read it: {described}", subject=subject)

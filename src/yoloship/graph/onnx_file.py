@@ -17,7 +17,7 @@ import numpy as np
 from yoloship._util.reading import read_bounded
 from yoloship.bounds.outline import BFLOAT16
 from yoloship.errors import GraphError, InputError
-from yoloship.kinds import kind_of, wrong_kind
+from yoloship.kinds import damaged_onnx, refuse_others
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 
 if TYPE_CHECKING:
@@ -215,16 +215,12 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it comes with onnx, untyped
     from onnx import ModelProto
 
-    kind = kind_of(data)
-    if kind not in {"onnx", "unknown"}:
-        raise wrong_kind(kind, "onnx", subject=subject, error=GraphError)
+    refuse_others(data, frozenset({"onnx", "unknown"}), "onnx", subject=subject, error=GraphError)
     model = ModelProto()
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
-        raise GraphError(
-            "is not an ONNX model, or is truncated", subject=subject, got=str(error)[:80], hint=_EXPORT_HINT
-        ) from error
+        raise damaged_onnx(subject, error=GraphError) from error
     parts = (
         ("nodes", model.graph.node),
         ("outputs", model.graph.output),

@@ -11,7 +11,7 @@ from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded, takes_bytes
 from yoloship.bounds.outline import is_target_size
 from yoloship.errors import SessionError, YoloshipError
-from yoloship.kinds import kind_of
+from yoloship.kinds import damaged_onnx, kind_of
 from yoloship.tasks.probing import CROP_SIDE, usual_hw
 from yoloship.tasks.recognise import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
 from yoloship.tasks.rows import unknown_form_error
@@ -135,7 +135,7 @@ def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) 
     model = read_outline(data, subject)
     refuse_unbounded(model, subject)
     if not model.graph.node or not model.graph.output:
-        raise SessionError("is not a valid ONNX file: it has no graph", subject=subject, hint="copy or export it again")
+        raise damaged_onnx(subject, error=SessionError, got="no graph")
     work = check_bounds(model, subject, dict.fromkeys(_shapes(model, subject, canvas_hw)))
     if takes_bytes(model):
         raise unknown_form_error(

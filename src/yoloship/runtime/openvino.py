@@ -30,6 +30,7 @@ from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.bounds.outline import FLOAT
 from yoloship.errors import DependencyError, InputError, SessionError
+from yoloship.kinds import damaged_onnx
 from yoloship.model import DType, TensorSpec
 from yoloship.runtime import openvino_graph
 from yoloship.runtime.onnxruntime.cpu import open_source
@@ -501,9 +502,7 @@ def _tensor_spec(port: Any, names: Mapping[str, tuple[str, ...]], subject: str) 
 def _load_error(text: str, subject: str) -> SessionError:
     plain = plain_text(text)
     if "Unable to read the model" in text or "Error during import of ONNX model" in text:
-        return SessionError(
-            "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
-        )
+        return damaged_onnx(subject, error=SessionError)
     if (beside := re.search(r"externally stored data in file \(([^,)]+)", text)) is not None:
         return SessionError(
             "the weights that belong beside it are missing or too short",

@@ -311,6 +311,33 @@ def test_a_bad_model_is_one_clear_line(content: bytes | None, message: str) -> N
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "bad.engine", "a.png"),
+        ("predict", "bad.engine", "a.png", "--device", "cuda"),
+        ("predict", "bad.engine", "a.png", "--runtime", "openvino"),
+        ("val", "bad.engine", "--data", "data.yaml"),
+        ("verify", "bad.engine", "bad.engine", "--images", "a.png"),
+        ("bench", "bad.engine"),
+        ("build", "bad.engine", "-o", "other.engine"),
+        ("export", "bad.engine"),
+        ("info", "bad.engine"),
+        ("inspect", "bad.engine", "--times"),
+        ("triton", "bad.engine", "-o", "repository"),
+        ("triton", "bad.engine", "-o", "repository", "--backend", "tensorrt"),
+    ],
+    ids=" ".join,
+)
+def test_random_bytes_named_as_an_engine_are_not_called_a_damaged_onnx_file(arguments: tuple[str, ...]) -> None:
+    image("a.png")
+    Path("bad.engine").write_bytes(bytes(range(255, 127, -1)) * 8)
+    assert run(*arguments).error == (
+        "bad.engine: is not a TensorRT engine: got a file that begins with "
+        r"b'\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8'; copy it again, or build it again with 'yoloship build'"
+    )
+
+
 def test_a_class_that_the_model_does_not_have_is_one_clear_line(model: Path) -> None:
     image("a.png")
     assert run("detect", model, "a.png", "--classes", "dog").error == (

@@ -15,6 +15,7 @@ from helpers.engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, 
 from yoloship.engine import BuildConfig, BuiltEngine, EngineRecord, open_engine_file, read_engine, write_engine
 from yoloship.engine.file import prefix_info, sidecar_path
 from yoloship.errors import EngineError, InputError, OutputError, YoloshipError
+from yoloship.kinds import kind_of
 from yoloship.model import METADATA_KEY, TensorSpec
 
 PLAN = plan_bytes()
@@ -238,3 +239,15 @@ def test_an_engine_that_fits_is_opened(tmp_path: Path) -> None:
 
 def test_a_missing_engine_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.engine", InputError) == "no such file"
+
+
+def test_an_engine_that_begins_in_a_way_unknown_here_is_known_by_its_sidecar(tmp_path: Path) -> None:
+    plan = b"\xf7" * 4096  # as a later TensorRT may write it
+    engine = write(tmp_path / "best.engine", plan, record_of(plan, flavour="tensorrt", version="12.0.1"))
+    assert kind_of(engine) == "engine"
+    assert read_engine(engine).info == MODEL
+    sidecar_path(engine).unlink()
+    assert refusal(engine) == (
+        r"is not a TensorRT engine: got a file that begins with b'\xf7\xf7\xf7\xf7\xf7\xf7\xf7\xf7'; "
+        "copy it again, or build it again with 'yoloship build'"
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.cores import usable_cores
 from yoloship._util.text import shortened
 from yoloship.errors import InputError, SessionError
-from yoloship.kinds import Kind, refuse_others
+from yoloship.kinds import Kind, damaged_onnx, refuse_others
 from yoloship.model import DType, TensorSpec
 from yoloship.runtime.session import Runtime, Session, check_feeds
 from yoloship.runtime.watch import watched
@@ -286,9 +286,7 @@ def load_error(text: str, subject: str) -> SessionError:
     """A one-line error from the runtime's message, which has source paths and often several lines."""
     plain = plain_text(text)
     if "protobuf parsing failed" in text.lower() or "No graph was found" in text:
-        return SessionError(
-            "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
-        )
+        return damaged_onnx(subject, error=SessionError)
     if "xternal data" in text or "xternal initializer" in text or "annot get file size" in text:
         match = re.search(r'"([^"]+)"|file or directory \[([^\]]+)\]', text)
         missing = Path(match[1] or match[2]).name if match else None
