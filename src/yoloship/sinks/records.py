@@ -65,7 +65,8 @@ def shortened(data: Any) -> Any:
     if isinstance(data, float):
         return shortest(data)
     if isinstance(data, dict):
-        return {key: shortened(value) for key, value in data.items()}
+        # Tenths of a pixel are in their shortest form, and so many that trying it would be most of the work for masks.
+        return {key: value if key == "polygons" else shortened(value) for key, value in data.items()}
     return [shortened(value) for value in data] if isinstance(data, list) else data
 
 

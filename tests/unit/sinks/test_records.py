@@ -10,8 +10,9 @@ import numpy as np
 from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
+from yoloship.results.masks import Masks
 from yoloship.sinks import Entry
-from yoloship.sinks.records import Origin, json_record, origin_of
+from yoloship.sinks.records import Origin, json_record, origin_of, shortened
 from yoloship.sources import Frame, Stream
 from yoloship.tracking.following import TrackedOutcome
 from yoloship.tracking.scene import SceneCounter
@@ -50,6 +51,23 @@ def test_tracks_are_in_the_record() -> None:
     tracked = Detections(np.ones((1, 4), np.float32), one, np.zeros(1, np.int32), ("cat",), (9, 9),
                          track_ids=np.array([5], np.int32))  # fmt: skip
     assert json.loads(json_record(Entry("a.jpg", tracked)))["detections"][0]["track_id"] == 5
+
+
+def test_outlines_are_in_the_record_in_their_shortest_form() -> None:
+    outline = np.zeros((1, 90, 70), np.bool_)
+    outline[0, 3:80, 10:60] = np.tri(77, 50, 5, np.bool_)
+    one = np.ones(1, np.float32)
+    found = Detections(np.ones((1, 4), np.float32), one, np.zeros(1, np.int32), ("cat",), (90, 70),
+                       masks=Masks.from_array(outline))  # fmt: skip
+    (points,) = json.loads(json_record(Entry("a.jpg", found)))["detections"][0]["polygons"]
+    assert len(points) > 8
+    assert points == found[0].to_dict()["polygons"][0] == shortened(points)
+
+
+def test_tenths_of_a_pixel_are_their_own_shortest_form() -> None:
+    tenths = [*range(30_000), *range(655_350, 665_350), *range(999_000, 1_000_000)]
+    values = [float(np.round(tenth / 10, 1)) for tenth in tenths]
+    assert shortened(values) == values
 
 
 def test_the_counts_of_zones_and_lines_are_in_the_record_of_failed_frames_too() -> None:
