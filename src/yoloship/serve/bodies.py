@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from yoloship.serve.settings import RequestLimits
 
 _NAME_CHARS: Final = 255
-_JSON_DEPTH: Final = 4
-_MAX_PARTS: Final = 1000
+_UNSTATED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
+"""Types that say nothing about an image. The last one is what ``curl --data-binary`` says of any file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def images_of(
             )
         ]
         is_list = True
-    elif kind in {"", "application/octet-stream"} or kind.startswith("image/"):
+    elif kind in _UNSTATED or kind.startswith("image/"):
         return [GivenImage("image", body)], False
     else:
         raise BodyError(

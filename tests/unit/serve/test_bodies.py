@@ -82,6 +82,12 @@ def test_bodies_of_all_requests_share_their_memory() -> None:
     assert budget.held_bytes == 5
 
 
+@pytest.mark.parametrize("kind", ["image/x-unknown", "application/octet-stream", "application/x-www-form-urlencoded"])
+def test_one_image_is_the_body_whatever_a_client_calls_it(kind: str) -> None:
+    (image,), is_list = images_of(request(content_type=kind), b"abc", LIMITS, with_urls=False)
+    assert (image.data, is_list) == (b"abc", False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
