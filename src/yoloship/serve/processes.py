@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -244,18 +245,23 @@ class _Family:
 def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe: Connection) -> None:
     """One process: serve, and tell the one that watches when the models are loaded, or why they are not."""
     begin_log(log)
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    alone = threading.Event()
+    threading.Thread(target=_end_with, args=(pipe, alone), daemon=True).start()
     try:
         serve(settings, listening, lambda _: None, ready=lambda: pipe.send(None))
     except YoloshipError as error:
         pipe.send(error)
         sys.exit(1)
+    finally:
+        if alone.is_set():
+            shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
 
 
-def _end_with(pipe: Connection) -> None:
+def _end_with(pipe: Connection, alone: threading.Event) -> None:
     """End this process when the one that watches is gone. It sends nothing."""
     with suppress(EOFError, OSError):
         pipe.recv()
+    alone.set()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

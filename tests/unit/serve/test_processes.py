@@ -33,7 +33,8 @@ def two_processes(model: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server of two processes, and its address."""
     command = [sys.executable, "-m", "yoloship", "serve", str(model), "--port", "0", "--processes", "2"]
     log = model.with_suffix(".log")
-    with log.open("wb") as out, subprocess.Popen(command, stderr=out) as server:
+    variables = {**os.environ, "TMPDIR": str(model.parent)}
+    with log.open("wb") as out, subprocess.Popen(command, stderr=out, env=variables) as server:
         try:
             yield server, until(lambda: (re.findall(r"serve: (\S+)/", log.read_text()) or [""])[0])
         finally:
@@ -120,8 +121,10 @@ def test_none_outlives_the_process_that_watches(tmp_path: Path) -> None:
     with two_processes(cat_model(tmp_path)) as (server, address):
         until(lambda: is_ready(address))
         own = pair_of(server)
+        assert list(tmp_path.glob("yoloship-metrics-*"))
         server.kill()
         until(lambda: not [pid for pid in own if Path(f"/proc/{pid}").exists()])
+        assert not list(tmp_path.glob("yoloship-metrics-*"))
 
 
 def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:
