@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
@@ -148,14 +148,16 @@ def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) ->
     import uvicorn
 
     from yoloship.serve.connections import Connection
+    from yoloship.serve.listening import Server
 
     failures: list[Exception] = []
     app = create_app(settings, failures.append)
     config = uvicorn.Config(app, http=Connection.within(settings.limits), ws="none", log_config=None, port=0)
     config.load()
     config.ssl = tls
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=asyncio.run, args=(server.serve(),))  # a thread takes no signals
+    server = Server(config, settings.limits.head_timeout_s)
+    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # a thread takes no signals
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(),))
     thread.start()
     try:
         while not server.started or not app.state.server.models.is_ready:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import ssl
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -95,7 +97,7 @@ def serve(
     )
     config.load()
     config.ssl = check_tls(listening)
-    server = _Server(config)
+    server = Server(config, settings.limits.head_timeout_s)
     allow_files(settings.limits.max_connections + _OTHER_FILES)
     with bound_socket(listening) as sock:
         if not listening.is_shared:
@@ -127,7 +129,26 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Uvicorn's server, with our signals, and with a limit for the handshake of TLS.
+
+    Args:
+        config: Of Uvicorn.
+        handshake_timeout_s: Seconds for the handshake. Connections that have none yet are not counted.
+    """
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout_s: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        if self.config.ssl is not None:  # Uvicorn does not pass this on, and asyncio would wait for a minute
+            loop = asyncio.get_running_loop()
+            listen = partial(loop.create_server, ssl_handshake_timeout=self._handshake_timeout_s)
+            loop.create_server = listen  # type: ignore[method-assign]
+        await super().startup(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Let signals end the server. Uvicorn would raise them again afterwards, although it has done as they say."""
@@ -159,7 +180,9 @@ def bound_socket(listening: Listening) -> socket.socket:
         sock.close()
         reason = getattr(error, "strerror", None) or str(error)
         subject = f"{listening.host}:{listening.port}"
-        raise OutputError(f"cannot be listened at: {reason}", subject=subject, hint="choose another --port") from error
+        is_about_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
+        hint = f"choose another --{'port' if is_about_port else 'host'}"
+        raise OutputError(f"cannot be listened at: {reason}", subject=subject, hint=hint) from error
     sock.setblocking(False)
     return sock
 

@@ -64,7 +64,7 @@ class RequestLimits:
         max_images: Most images of a request.
         image: What one image may cost.
         body_timeout_s: Seconds for a whole body, from the first byte of the request.
-        head_timeout_s: Seconds for the head of a request, from when the connection was made.
+        head_timeout_s: Seconds for the head of a request, from when the connection was made; and for TLS before it.
         answer_timeout_s: Seconds for the client to take an answer.
         deadline_s: Seconds until an answer, from the first byte of the request. A request may ask for less.
         queue: Images that may wait or run, for each model; None takes what the model's speed asks for.

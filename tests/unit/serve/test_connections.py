@@ -160,3 +160,12 @@ def test_connections_with_tls_are_answered_and_end_without_an_error(
         with connected(port) as connection:
             connection.sendall(HEAD.encode() + b"\r\n" + PHOTO)  # and leaves
     assert not [record for record in caplog.records if record.name == "asyncio" and record.exc_info]
+
+
+def test_a_handshake_of_tls_that_does_not_come_ends_the_connection(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path, "localhost"))
+    settings = settings_of(cat_model(tmp_path), RequestLimits(head_timeout_s=0.3))
+    with listening_app(settings, context) as (port, _):
+        for data in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+            assert talk(port, data) == b""

@@ -24,6 +24,11 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
             serve(settings_of(cat_model(tmp_path)), Listening(port=port), print)
 
 
+def test_an_address_that_is_not_ours_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"192.0.2.1:0: cannot be listened at: .*choose another --host"):
+        serve(settings_of(cat_model(tmp_path)), Listening("192.0.2.1", 0), print)
+
+
 def test_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket names its protocol, or else asyncio leaves Nagle's algorithm on."""
     sockets: list[socket.socket] = []
