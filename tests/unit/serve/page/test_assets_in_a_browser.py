@@ -237,8 +237,14 @@ def test_several_pictures_are_answered_and_walked_with_the_arrow_keys(page: Page
 def test_two_models_stand_side_by_side_with_their_differences(page: Page, address: str) -> None:
     page.select_option("#other", "second")
     events: list[str] = []
-    page.on("request", lambda request: events.append(f"ask {request.url.split('/')[-2]}"))
-    page.on("requestfinished", lambda request: events.append(f"answer {request.url.split('/')[-2]}"))
+
+    def heard(event: str, url: str) -> None:
+        *_, model, verb = url.partition("?")[0].split("/")
+        if verb == "predict":  # the browser may tell of the page's own files as late as now
+            events.append(f"{event} {model}")
+
+    page.on("request", lambda request: heard("ask", request.url))
+    page.on("requestfinished", lambda request: heard("answer", request.url))
     show(page)
     page.locator("#comparison table").wait_for()
     while len(events) < 4:  # the browser tells of an answer a moment after the page has it
