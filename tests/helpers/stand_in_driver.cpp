@@ -2,14 +2,23 @@
 // host's, every operation is done when it is queued, and the only kernels are the emulator's. What it does keep is the
 // driver's manners that our Python code depends on: handles, contexts as a stack for each thread, error codes, the
 // count of what is alive, capture into graphs, and a limit of memory. Compiled together with the emulated kernels.
+//
+// STAND_IN_DEVICES=2 shows two devices. With STAND_IN_APART as well, a kernel of one that touches the memory of the other
+// ends the process. STAND_IN_IDLE="a,b,c" does no work at all and only takes its time, without a processor: a and b are
+// the microseconds of each graph and of each image in it, and c the gigabytes that are copied up in a second.
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <mutex>
 #include <map>
 #include <set>
 #include <string>
+#include <sys/mman.h>
+#include <time.h>
 
 namespace stand_in {
 
@@ -21,10 +30,11 @@ enum : Status {
 static const size_t TOTAL = (size_t)1 << 32;
 
 typedef std::vector<std::function<void()>> Work;
-struct Stream { bool capturing = false; bool invalid = false; Work recorded; void* context = nullptr; };
+struct Stream { bool capturing = false; bool invalid = false; Work recorded; void* context = nullptr; unsigned images = 0; double ends = 0; };
 struct Event { double at = 0; };
-struct Graph { Work work; };
-struct Function { std::string name, kinds; int (*launch)(const unsigned*, const unsigned*, unsigned, void**); };
+struct Graph { Work work; unsigned images = 0; };
+struct Function { std::string name, kinds; int (*launch)(const unsigned*, const unsigned*, unsigned, void**); void* context; };
+struct Module { void* context; };
 
 static std::mutex mutex;
 static std::map<void*, size_t> blocks;
@@ -35,6 +45,22 @@ static const int DEVICES = std::getenv("STAND_IN_DEVICES") ? 2 : 1;  // a second
 static int context_objects[2], retained[2];
 inline int device_of(const void* context) { return context == &context_objects[1]; }
 static thread_local std::vector<void*> contexts;
+static const bool APART = DEVICES > 1 && std::getenv("STAND_IN_APART");
+static const char* const IDLE = std::getenv("STAND_IN_IDLE");
+static double graph_ms, image_ms, bytes_in_ms = 1, copies_end[2], runs_end[2];
+static const bool timed = IDLE != nullptr && std::sscanf(IDLE, "%lf,%lf,%lf", &graph_ms, &image_ms, &bytes_in_ms) == 3
+    && (graph_ms /= 1e3, image_ms /= 1e3, bytes_in_ms *= 1e6, true);
+static const size_t PAGE = 4096;
+static std::recursive_mutex pages;  // held while a kernel runs, and by whoever touches device memory otherwise
+static std::map<void*, size_t> mapped[2];  // device memory by its device, only if there are two
+
+// Hides the memory of the other device while a kernel runs.
+struct Hidden {
+    const int other;
+    explicit Hidden(int device) : other(1 - device) { pages.lock(); protect(PROT_NONE); }
+    ~Hidden() { protect(PROT_READ | PROT_WRITE); pages.unlock(); }
+    void protect(int how) { for (const auto& one : mapped[other]) mprotect(one.first, one.second, how); }
+};
 static unsigned seed = 0;
 
 inline bool current()
@@ -45,19 +71,41 @@ inline bool current()
 }
 inline void queue(void* stream, std::function<void()> work)
 {
+    if (timed) return;
     Stream* at = static_cast<Stream*>(stream);
     if (at != nullptr && at->capturing) at->recorded.push_back(std::move(work));
     else work();
 }
 inline double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
 
-inline Status allocate(void** at, size_t size)
+// Lets a stream use one of the two engines of its device, behind all that waits for that.
+inline void take_time(void* stream, double* engine_ends, double ms)
+{
+    Stream* at = static_cast<Stream*>(stream);
+    if (at == nullptr || at->capturing) return;
+    std::lock_guard<std::mutex> lock(mutex);
+    double& engine = engine_ends[device_of(at->context)];
+    at->ends = engine = std::max({engine, at->ends, now()}) + ms;
+}
+inline void sleep_until(double ms)
+{
+    const timespec until = {(time_t)(ms / 1e3), (long)(std::fmod(ms, 1e3) * 1e6)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
+}
+
+inline Status allocate(void** at, size_t size, bool on_device)
 {
     if (size == 0) return INVALID_VALUE;
     if (size > TOTAL - used) return OUT_OF_MEMORY;
-    *at = std::aligned_alloc(256, (size + 255) / 256 * 256);
+    const int device = contexts.empty() ? 0 : device_of(contexts.back());
+    if (on_device && APART) {
+        std::lock_guard<std::recursive_mutex> lock(pages);
+        const size_t whole = (size + PAGE - 1) / PAGE * PAGE;
+        *at = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mapped[device][*at] = whole;
+    } else *at = std::aligned_alloc(256, (size + 255) / 256 * 256);
     blocks[*at] = size;
-    owners[*at] = contexts.empty() ? 0 : device_of(contexts.back());
+    owners[*at] = device;
     used += size;
     return SUCCESS;
 }
@@ -66,9 +114,16 @@ inline Status release(void* at)
     const auto found = blocks.find(at);
     if (found == blocks.end()) return INVALID_VALUE;
     used -= found->second;
+    auto& pages_of_it = mapped[owners[at]];
+    const auto page = pages_of_it.find(at);
     owners.erase(at);
     blocks.erase(found);
-    std::free(at);
+    if (page == pages_of_it.end()) std::free(at);
+    else {
+        std::lock_guard<std::recursive_mutex> lock(pages);
+        munmap(at, page->second);
+        pages_of_it.erase(page);
+    }
     return SUCCESS;
 }
 template <typename T> Status make(std::set<void*>& all, void** out) { *out = new T; all.insert(*out); return SUCCESS; }
@@ -129,13 +184,13 @@ Status cuCtxPopCurrent(void** context)
 }
 Status cuCtxSynchronize() { NEEDS_CONTEXT; return SUCCESS; }
 Status cuMemGetInfo(size_t* free, size_t* total) { NEEDS_CONTEXT; LOCKED; *free = TOTAL - used; *total = TOTAL; return SUCCESS; }
-Status cuMemAlloc(void** at, size_t size) { NEEDS_CONTEXT; LOCKED; return allocate(at, size); }
+Status cuMemAlloc(void** at, size_t size) { NEEDS_CONTEXT; LOCKED; return allocate(at, size, true); }
 Status cuMemFree(void* at) { NEEDS_CONTEXT; LOCKED; return release(at); }
 Status cuMemHostAlloc(void** at, size_t size, unsigned)
 {
     NEEDS_CONTEXT;
     LOCKED;
-    const Status status = allocate(at, size);
+    const Status status = allocate(at, size, false);
     if (status == SUCCESS) pinned.insert(*at);
     return status;
 }
@@ -143,13 +198,17 @@ Status cuMemFreeHost(void* at) { NEEDS_CONTEXT; LOCKED; return pinned.erase(at) 
 Status copy(void* to, const void* from, size_t size, void* stream)
 {
     NEEDS_CONTEXT;
-    queue(stream, [=] { std::memcpy(to, from, size); });
+    queue(stream, [=] {
+        std::lock_guard<std::recursive_mutex> lock(pages);
+        std::memcpy(to, from, size);
+    });
     return SUCCESS;
 }
 static std::atomic<long long> copied_up{0};
 Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream)
 {
     copied_up += (long long)size;
+    if (timed) take_time(stream, copies_end, size / bytes_in_ms);
     return copy(to, from, size, stream);
 }
 long long stand_in_copied_up() { return copied_up; }  // not the driver's: the bytes of all copies to the device
@@ -157,7 +216,10 @@ Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) 
 Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream)
 {
     NEEDS_CONTEXT;
-    queue(stream, [=] { std::fill(to, to + count, value); });
+    queue(stream, [=] {
+        std::lock_guard<std::recursive_mutex> lock(pages);
+        std::fill(to, to + count, value);
+    });
     return SUCCESS;
 }
 Status cuPointerGetAttribute(void* value, int attribute, void* at)
@@ -209,16 +271,25 @@ Status cuStreamSynchronize(void* stream)
     NEEDS_CONTEXT;
     Stream* at = static_cast<Stream*>(stream);
     if (at != nullptr && at->capturing) { at->invalid = true; return CAPTURE_UNSUPPORTED; }
+    if (timed && at != nullptr) sleep_until(at->ends);
     return SUCCESS;
 }
 Status cuStreamQuery(void*) { NEEDS_CONTEXT; return SUCCESS; }
-Status cuStreamWaitEvent(void*, void* event, unsigned) { NEEDS_CONTEXT; LOCKED; return events.count(event) ? SUCCESS : INVALID_HANDLE; }
+Status cuStreamWaitEvent(void* stream, void* event, unsigned)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    if (!events.count(event)) return INVALID_HANDLE;
+    Stream* at = static_cast<Stream*>(stream);
+    if (timed && at != nullptr) at->ends = std::max(at->ends, static_cast<Event*>(event)->at);
+    return SUCCESS;
+}
 Status cuStreamBeginCapture(void* stream, int)
 {
     NEEDS_CONTEXT;
     Stream* at = static_cast<Stream*>(stream);
     if (at->capturing) return ILLEGAL_STATE;
-    *at = Stream{true, false, {}, at->context};
+    *at = Stream{true, false, {}, at->context, 0, at->ends};
     return SUCCESS;
 }
 Status cuStreamIsCapturing(void* stream, int* status)
@@ -245,6 +316,7 @@ Status cuStreamEndCapture(void* stream, void** graph)
     if (at->invalid) return CAPTURE_INVALIDATED;
     make<Graph>(graphs, graph);
     static_cast<Graph*>(*graph)->work = std::move(at->recorded);
+    static_cast<Graph*>(*graph)->images = at->images;
     return SUCCESS;
 }
 Status cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long)
@@ -252,20 +324,30 @@ Status cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long
     NEEDS_CONTEXT;
     LOCKED;
     make<Graph>(executables, executable);
-    static_cast<Graph*>(*executable)->work = static_cast<Graph*>(graph)->work;
+    *static_cast<Graph*>(*executable) = *static_cast<Graph*>(graph);
     return SUCCESS;
 }
 Status cuGraphDestroy(void* graph) { LOCKED; return destroy<Graph>(graphs, graph); }
 Status cuGraphExecDestroy(void* graph) { LOCKED; return destroy<Graph>(executables, graph); }
-Status cuGraphLaunch(void* graph, void*)
+Status cuGraphLaunch(void* graph, void* stream)
 {
     NEEDS_CONTEXT;
+    if (const unsigned images = timed ? static_cast<Graph*>(graph)->images : 0) {
+        take_time(stream, runs_end, graph_ms + image_ms * images);
+        return SUCCESS;
+    }
     for (const auto& work : static_cast<Graph*>(graph)->work) work();
     return SUCCESS;
 }
 Status cuEventCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Event>(events, out); }
 Status cuEventDestroy(void* event) { NEEDS_CONTEXT; LOCKED; return destroy<Event>(events, event); }
-Status cuEventRecord(void* event, void*) { NEEDS_CONTEXT; static_cast<Event*>(event)->at = now(); return SUCCESS; }
+Status cuEventRecord(void* event, void* stream)
+{
+    NEEDS_CONTEXT;
+    const Stream* at = static_cast<Stream*>(stream);
+    static_cast<Event*>(event)->at = timed && at != nullptr ? std::max(at->ends, now()) : now();
+    return SUCCESS;
+}
 Status cuEventRecordWithFlags(void* event, void* stream, unsigned flags)
 {
     NEEDS_CONTEXT;
@@ -284,19 +366,23 @@ Status cuModuleLoadData(void** module, const void* image)
     NEEDS_CONTEXT;
     LOCKED;
     if (std::memcmp(image, "\x7f" "ELF", 4) != 0) return 200;
-    return make<int>(modules, module);
+    const Status status = make<Module>(modules, module);
+    static_cast<Module*>(*module)->context = contexts.back();
+    return status;
 }
-Status cuModuleUnload(void* module) { NEEDS_CONTEXT; LOCKED; return destroy<int>(modules, module); }
-Status cuModuleGetFunction(void** function, void*, const char* name)
+Status cuModuleUnload(void* module) { NEEDS_CONTEXT; LOCKED; return destroy<Module>(modules, module); }
+Status cuModuleGetFunction(void** function, void* module, const char* name)
 {
-    static std::map<std::string, Function> functions;
+    static std::map<std::pair<void*, std::string>, Function> functions;
     LOCKED;
+    void* context = static_cast<Module*>(module)->context;
     const std::string launch = std::string("launch_") + name, kinds = std::string("kinds_") + name;
     void* library = own_library();
     void* found = dlsym(library, launch.c_str());
     if (found == nullptr) return NOT_FOUND;
-    Function& made = functions[name];
+    Function& made = functions[{context, name}];
     made.name = name;
+    made.context = context;
     made.kinds = *static_cast<const char**>(dlsym(library, kinds.c_str()));
     made.launch = reinterpret_cast<decltype(made.launch)>(found);
     *function = &made;
@@ -308,12 +394,14 @@ Status cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, uns
     NEEDS_CONTEXT;
     const Function* kernel = static_cast<Function*>(function);
     if (stream != nullptr && static_cast<Stream*>(stream)->context != contexts.back()) return INVALID_HANDLE;
+    if (kernel->context != contexts.back()) return INVALID_HANDLE;
     if (gy > 65535 || gz > 65535 || bx * by * bz > 1024 || !(gx && gy && gz && bx && by && bz)) return INVALID_VALUE;
+    if (Stream* at = static_cast<Stream*>(stream); at != nullptr && at->capturing && kernel->name.find("letterbox") == 0)
+        at->images = gz;
     std::vector<uint64_t> copied(kernel->kinds.size());
     for (size_t i = 0; i < copied.size(); ++i) std::memcpy(&copied[i], arguments[i], kernel->kinds[i] == 'p' ? 8 : 4);
     queue(stream, [=]() mutable {
-        static std::mutex one_kernel_at_a_time;
-        std::lock_guard<std::mutex> lock(one_kernel_at_a_time);
+        const Hidden one_kernel_at_a_time(device_of(kernel->context));
         std::vector<void*> addresses;
         for (uint64_t& value : copied) addresses.push_back(&value);
         const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
