@@ -70,6 +70,8 @@ class Connection(Closing):
             target.camera, target.address, address, options.live, options.frame_step, timeout_s, slots, memory, packets
         )
         self._send(json.dumps(asdict(order)).encode() + b"\n")  # not as an argument, which everybody can see
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
 
     @property
     def is_full(self) -> bool:
@@ -162,5 +164,7 @@ class Connection(Closing):
             with self._lock:
                 if not self._process.stdin.closed:
                     os.write(self._process.stdin.fileno(), data)
+        except BlockingIOError:  # it fills slots, and never read that so many came back: nobody waits for such a one
+            self.kill()
         except OSError:  # it is gone, and its output has ended too
             return

@@ -85,6 +85,14 @@ def test_a_slot_that_was_not_given_back_cannot_come_again(monkeypatch: pytest.Mo
             next(messages)
 
 
+def test_a_decoder_that_never_reads_what_it_is_told_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with says(monkeypatch, "time.sleep(600)") as connection:
+        for _ in range(100_000):  # a pipe holds 65,536 bytes
+            connection.give_back(0)
+        connection._process.wait()
+    assert connection.how_it_ended() == "signal SIGKILL"
+
+
 @pytest.mark.parametrize("name", ["SIGSTOP", "SIGKILL"])
 def test_a_decoder_that_hangs_or_died_is_gone_after_close(name: str) -> None:
     with RtspCamera() as camera, Connection(target_of(camera.address), EVERY, 2) as connection:
