@@ -85,9 +85,9 @@ def test_another_model_of_the_same_name_is_refused(work: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
 def test_a_stopped_batch_goes_on_to_the_same_files(work: Path, number: int) -> None:
     run("batch", "cat.onnx", "in", "-o", "whole", "--part-images", "1")
-    slow = (
-        "import sys, time; from yoloship.batch import worker; before = worker.part_bytes;"
-        "worker.part_bytes = lambda *a: (time.sleep(0.02), before(*a))[1];"
+    slow = (  # so that the signal comes before the end, however busy the machine is
+        "import sys, time; from yoloship.batch import worker; before, pauses = worker.part_bytes, [0] * 4;"
+        "worker.part_bytes = lambda *a: (time.sleep(pauses.pop() if pauses else 60), before(*a))[1];"
         "from yoloship.cli import main; main()"
     )
     arguments = ["batch", "cat.onnx", "in", "-o", "out", "--part-images", "1", "--resume"]

@@ -33,6 +33,8 @@ ledger.COMMIT_FRAMES = 3
 from yoloship.cli import main
 main()
 """
+SLOW = "import time, cv2; before = cv2.imdecode; cv2.imdecode = lambda *a: (time.sleep(0.2), before(*a))[1]"
+"""So that a signal comes before the end, however busy the machine is."""
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +80,9 @@ def records() -> int:
     return part.read_bytes().count(b'"input"') if part.exists() else 0
 
 
-def stopped_after(count: int, number: int) -> tuple[int, str]:
+def stopped_after(count: int, number: int, slow: str = "") -> tuple[int, str]:
     """Run the command, and stop it when this number of records is written; its exit code and what it said."""
-    arguments = [sys.executable, "-c", PROGRAM, *COMMAND]
+    arguments = [sys.executable, "-c", slow + PROGRAM, *COMMAND]
     before = records()
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and records() - before < count:
@@ -103,7 +105,7 @@ def test_a_run_that_is_killed_again_and_again_leaves_what_a_whole_run_leaves() -
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_says_how_to_go_on_and_loses_nothing(number: signal.Signals) -> None:
-    code, said = stopped_after(5, number)
+    code, said = stopped_after(5, number, SLOW)
     assert code == 128 + number, said
     assert "out.resume knows what is done: give the same command to go on\n" in said
     with Log.open(Path("out.resume")) as log:
