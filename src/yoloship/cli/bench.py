@@ -47,7 +47,7 @@ MAX_IMAGE_BYTES = 4 << 30
     type=click.Choice(("array", "file")),
     default="array",
     help="Where a batch begins: array is images in memory; file is the files of --source, read and decoded each time, "
-    "with the array's time beside it. Default: array.",
+    "with the array's time beside it.",
 )
 @options.decode
 @option("--batch", metavar="1,32", default="1", help="Batch sizes to measure.")

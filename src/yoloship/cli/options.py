@@ -411,7 +411,7 @@ decode = option(
     default="auto",
     help="Who decodes image files, videos and streams if the model runs on a GPU: cpu; gpu, which fails if it cannot "
     "decode, and does not notice damage inside the frames of a video; or auto, which takes the GPU for what it can "
-    "decode, except video files, whose damaged frames only the CPU tells. Default: auto.",
+    "decode, except video files, whose damaged frames only the CPU tells.",
 )
 imgsz = option(
     "--imgsz",

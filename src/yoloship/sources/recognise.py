@@ -58,7 +58,8 @@ def _by_content(path: str, suffix: str) -> str:
         return IMAGES
     if kind in _ARCHIVES:
         return "archive"
-    if kind == "video" or (suffix in VIDEO_SUFFIXES and kind == "unknown"):  # a bare stream of H.264 has no signature
+    # A bare stream of H.264 has no signature. A text may be what a server said instead of giving the video.
+    if kind == "video" or (suffix in VIDEO_SUFFIXES and kind in {"unknown", "text"}):
         return "video"
     if kind == "text" and suffix == ".csv":
         return "csv"

@@ -10,6 +10,7 @@ CONTENT = {
     "clip.bin": (b"\0\0\0\x18ftypisom", "video"),
     "clip.ts": (b"\x47" + b"\0" * 187 + b"\x47" + b"\0" * 187 + b"\x47", "video"),
     "clip.avi": (b"RIFF\0\0\0\0AVI LIST", "video"),
+    "error.mp4": (b"no such key\n", "video"),
     "bare.h264": (b"\0\0\0\x01\x67\x42\xff", "video"),
     "pictures.dat": (b"PK\x03\x04" + b"\0" * 40, "archive"),
     "pictures.tar.gz": (b"\x1f\x8b\x08\0", "archive"),
