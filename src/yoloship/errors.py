@@ -65,13 +65,6 @@ def visible_json(document: str) -> str:
     return _UNSAFE_IN_JSON.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), document)
 
 
-def json_document(data: object, indent: int | None = 2) -> bytes:
-    """A JSON document in UTF-8 that is safe to show, with a newline at its end."""
-    import json  # imported here, because errors do not need it
-
-    return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
-
-
 def _escape(letter: str) -> str:
     number = ord(letter)
     if number < 0x100:

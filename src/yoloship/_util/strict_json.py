@@ -1,9 +1,15 @@
-"""JSON of strangers, by the letter of its standard: `parse_strict_json`."""
+"""JSON as its standard defines it (RFC 8259): `parse_strict_json` reads it, `json_text` and `json_document` write it.
+
+Python's own module also reads and writes NaN and infinities, which other programs refuse.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from yoloship.errors import visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,3 +34,26 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is there twice")
     return found
+
+
+def json_text(data: object, *, indent: int | None = None) -> str:
+    """Plain data as JSON that is safe to show. A number that is not finite, which JSON cannot say, becomes null."""
+    try:
+        text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(with_finite_numbers(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    return visible_json(text)
+
+
+def json_document(data: object, indent: int | None = 2) -> bytes:
+    """Like `json_text`, in UTF-8 with a newline at the end."""
+    return f"{json_text(data, indent=indent)}\n".encode()
+
+
+def with_finite_numbers(data: Any) -> Any:
+    """The same plain data with None for each number that is not finite."""
+    if isinstance(data, dict):
+        return {key: with_finite_numbers(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [with_finite_numbers(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.strict_json import json_document
 from yoloship._util.text import counted
 from yoloship._version import __version__
 from yoloship.batch.listing import MAX_NAMES
 from yoloship.batch.parts import FORMATS, MAX_PART_IMAGES, Counts, Format, Parts
-from yoloship.errors import InputError, json_document
+from yoloship.errors import InputError
 from yoloship.job.log import Facts, digest, refuse_others
 
 if TYPE_CHECKING:

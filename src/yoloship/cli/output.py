@@ -12,7 +12,8 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from yoloship.errors import OutputError, json_document, visible
+from yoloship._util.strict_json import json_document
+from yoloship.errors import OutputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

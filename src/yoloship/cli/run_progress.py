@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -10,9 +9,10 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from yoloship._util.strict_json import json_text
 from yoloship.cli.output import counted_objects, display_width
 from yoloship.cli.progress import BAR_LETTERS, PIPE_S, TERMINAL_S, elapsed, put
-from yoloship.errors import visible, visible_json
+from yoloship.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,7 +192,7 @@ class JsonLines:
         }
 
     def _put(self, record: dict[str, Any]) -> None:
-        put(self._stream, visible_json(json.dumps({"progress": record}, ensure_ascii=False)) + "\n")
+        put(self._stream, json_text({"progress": record}) + "\n")
 
 
 def _fitting(text: str, columns: int) -> str:

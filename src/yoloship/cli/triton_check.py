@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from yoloship._util.strict_json import json_document
 from yoloship.cli import options
 from yoloship.cli.command import FILE, FRACTION, Number, argument, command, option
 from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
 from yoloship.cli.output import facts_table, print_bytes, print_err, print_text
 from yoloship.cli.progress import progress
-from yoloship.errors import json_document
 
 if TYPE_CHECKING:
     from yoloship.triton.checking import ServerCheck

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from yoloship._util.strict_json import json_document
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FILE, FRACTION, SOURCE, argument, command, flag, option
 from yoloship.cli.options import is_dash, is_stdout, outputs_for
 from yoloship.cli.output import MAX_ROWS, columns, facts_table, print_bytes, print_err, print_text
 from yoloship.cli.progress import progress
-from yoloship.errors import json_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from yoloship._util.strict_json import json_document
 from yoloship.demo.scene import make_scene
-from yoloship.errors import YoloshipError, json_document
+from yoloship.errors import YoloshipError
 from yoloship.results.boxes import pair_ious
 
 if TYPE_CHECKING:

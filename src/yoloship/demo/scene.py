@@ -12,7 +12,6 @@ OpenCV may differ in lettering, in resampling by a grey level, and in the mask t
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from yoloship._util.strict_json import json_document
 from yoloship._util.writing import write_bytes, write_error
 from yoloship.demo import _paint, _surfaces
 from yoloship.demo import _paint as _effects
@@ -432,7 +432,7 @@ def _fill(folder: Path, order: DatasetConfig, on_progress: OnProgress | None) ->
     if order.format == "coco":
         document = coco_dataset(names, [order.size_hw] * order.count, truths, CLASS_NAMES)
         document["info"] = {"description": "Scenes of machine-readable codes", "first_seed": order.first_seed}
-        write_bytes(folder / "annotations.json", (json.dumps(document) + "\n").encode())
+        write_bytes(folder / "annotations.json", json_document(document, indent=None))
     else:
         lines = ["train: images", "val: images", "names:", *(f"  {i}: {name}" for i, name in enumerate(CLASS_NAMES))]
         write_bytes(folder / "data.yaml", ("\n".join(lines) + "\n").encode())

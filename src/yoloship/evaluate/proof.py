@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.reading import read_bounded
-from yoloship._util.strict_json import parse_strict_json
+from yoloship._util.strict_json import parse_strict_json, with_finite_numbers
 from yoloship._version import __version__
 from yoloship.cuda.device import find_gpus
 from yoloship.engine import read_engine, runs_on
 from yoloship.errors import InputError
+from yoloship.evaluate.proof_consistency import check_consistency
 from yoloship.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -142,16 +143,8 @@ def proof_of(verification: Verification, files: Sequence[Path]) -> dict[str, Any
         ],
         "passed": verification.passed,
     }
-    found: dict[str, Any] = _in_json(proof)
+    found: dict[str, Any] = with_finite_numbers(proof)
     return found
-
-
-def _in_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _in_json(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_in_json(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine_facts() -> dict[str, Any]:
@@ -200,7 +193,7 @@ def read_proof(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: it is not such a report: too large, not JSON, or with a field that is missing, unknown, doubled or
-            of another type, or with a number that is not finite.
+            of another type, with a number that is not finite, or with values that contradict each other.
     """
     data = read_bounded(path, MAX_BYTES, error=InputError, wanted="a report of yoloship verify")
     try:
@@ -215,6 +208,7 @@ def read_proof(path: Path) -> dict[str, Any]:
         raise InputError(
             "report.sides has a wrong length", subject=str(path), expected="2", got=str(len(proof["sides"]))
         )
+    check_consistency(proof, str(path))
     return proof
 
 
@@ -289,12 +283,13 @@ def _engine(file: Path) -> dict[str, Any] | None:
 def _spread(values: np.ndarray[Any, Any], tail: int, worst: str) -> dict[str, Any] | None:
     if not len(values):
         return None
-    return {
-        "count": len(values),
-        "mean": float(values.mean()),
-        "tail": float(np.percentile(values, tail)),
-        "worst": float(getattr(values, worst)()),
-    }
+    with np.errstate(invalid="ignore"):  # infinities of a broken engine: they become null in the report
+        return {
+            "count": len(values),
+            "mean": float(values.mean()),
+            "tail": float(np.percentile(values, tail)),
+            "worst": float(getattr(values, worst)()),
+        }
 
 
 def _versions() -> Iterator[tuple[str, str]]:

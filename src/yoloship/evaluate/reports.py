@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.strict_json import json_document
 from yoloship._util.text import counted
-from yoloship.errors import json_document, visible
+from yoloship.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

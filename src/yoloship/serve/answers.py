@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.responses import Response
 
-from yoloship.errors import visible_json
+from yoloship._util.strict_json import json_text
 from yoloship.serve.errors import FormError
 from yoloship.sinks.annotated import JPEG_QUALITY
 from yoloship.sinks.records import json_record
@@ -110,7 +110,4 @@ def server_timing(times: Times) -> str:
 
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer in JSON that is safe to show."""
-    import json
-
-    text = visible_json(json.dumps(data, ensure_ascii=False))
-    return Response(text.encode(), status, headers, media_type=_JSON)
+    return Response(json_text(data).encode(), status, headers, media_type=_JSON)

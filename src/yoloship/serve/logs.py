@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 from typing import Any, Final, Literal
 
-from yoloship.errors import visible, visible_json
+from yoloship._util.strict_json import json_text
+from yoloship.errors import visible
 
 LogForm = Literal["json", "text", "none"]
 _NAME: Final = "yoloship.serve"
@@ -23,7 +23,7 @@ class _JsonLines(logging.Formatter):
         line = {"time": _time(record), "level": record.levelname.lower(), **facts}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return visible_json(json.dumps(line, ensure_ascii=False))
+        return json_text(line)
 
 
 class _TextLines(logging.Formatter):

@@ -12,11 +12,10 @@ category is the class id + 1, because COCO counts from 1. If the model has COCO'
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.errors import visible_json
+from yoloship._util.strict_json import json_text
 from yoloship.sinks.naming import RunNames, stem_of
 from yoloship.sinks.records import shortest
 from yoloship.sinks.sink import TextSink, boxes_of
@@ -52,9 +51,7 @@ class CocoResults(TextSink):
         found = boxes_of(entry)
         if found is None:  # the image failed
             return b""
-        return self.separator.join(
-            visible_json(json.dumps(record, ensure_ascii=False)).encode() for record in _records(found, image_id(entry))
-        )
+        return self.separator.join(json_text(record).encode() for record in _records(found, image_id(entry)))
 
 
 def image_id(entry: Entry) -> int | str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from yoloship.errors import visible_json
+from yoloship._util.strict_json import json_text
 
 if TYPE_CHECKING:
     from yoloship.sinks.sink import Entry
@@ -57,7 +56,7 @@ def json_record(entry: Entry) -> bytes:
         record["annotated"] = str(entry.annotated)
     if entry.error is not None:
         record["error"] = str(entry.error)
-    return visible_json(json.dumps(record, ensure_ascii=False)).encode()
+    return json_text(record).encode()
 
 
 def shortened(data: Any) -> Any:

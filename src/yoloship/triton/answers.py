@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.errors import SessionError, visible_json
+from yoloship._util.strict_json import json_text
+from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _tensor(results: Sequence[Any], spec: TensorSpec) -> npt.NDArray[Any]:
 def _record(result: Result) -> bytes:
     from yoloship.sinks.records import shortened
 
-    return visible_json(json.dumps(shortened(result.to_dict()), ensure_ascii=False)).encode()
+    return json_text(shortened(result.to_dict())).encode()
 
 
 def _padded(documents: Sequence[bytes]) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
 import math
 import secrets
 import socket
@@ -23,6 +22,7 @@ from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 from yoloship._util.closing import Closing
+from yoloship._util.strict_json import json_text
 from yoloship.errors import OutputError
 
 LOOPBACK: Final = "127.0.0.1"
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return
 
     def _part(self, head: dict[str, Any], picture: bytes = b"") -> None:
-        text = json.dumps(head).encode()
+        text = json_text(head).encode()
         self.wfile.write(len(text).to_bytes(4, "big") + text + picture)
 
     def _pictures(self, page: Page, place: int) -> None:
