@@ -54,8 +54,9 @@ def create_app(
         finally:
             await state.models.stop()
 
+    by_use = sorted(ENDPOINTS, key=lambda one: one.method == "GET")  # the router tries one address after the other
     app = Starlette(
-        routes=[Route(one.path, one.handler, methods=[one.method]) for one in ENDPOINTS],
+        routes=[Route(one.path, one.handler, methods=[one.method]) for one in by_use],
         middleware=[Middleware(Guard, state=state, open_paths=[one.path for one in ENDPOINTS if one.is_open])],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,

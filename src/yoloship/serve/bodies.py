@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.strict_json import parse_strict_json
 from yoloship.errors import InputError, visible
 from yoloship.serve.errors import BodyError, BusyError, ClientLeftError
+from yoloship.serve.waiting import until
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -91,7 +91,7 @@ async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget,
     parts: list[bytes] = []
     held = 0
     try:
-        async with _timeout(deadline_s):
+        async with until(deadline_s, BodyError("came too slowly", 408)):
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
@@ -214,26 +214,3 @@ def parse_json(body: bytes) -> Any:
         return parse_strict_json(body)
     except (ValueError, RecursionError) as error:
         raise BodyError("is not valid JSON", got=str(error)[:100]) from error
-
-
-class _timeout:  # noqa: N801 - it reads like asyncio.timeout, which Python 3.10 does not have
-    """Ends what is inside when the time is over, as `asyncio.timeout_at` does."""
-
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._is_late = False
-
-    async def __aenter__(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def end() -> None:
-            self._is_late = True
-            task.cancel()
-
-        self._timer = loop.call_at(self._deadline_s, end)
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._timer.cancel()
-        if self._is_late and kind is asyncio.CancelledError:
-            raise BodyError("came too slowly", 408) from error

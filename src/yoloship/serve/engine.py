@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from yoloship.errors import CudaError, SessionError
 from yoloship.serve.admission import Admission
 from yoloship.serve.errors import ClientLeftError, LateError, NotReadyError
 from yoloship.serve.priority import step_back
+from yoloship.serve.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,11 +255,8 @@ class ModelHost:
             LateError: the deadline passed.
             YoloshipError: the image or the run failed.
         """
-        left_s = deadline_s - asyncio.get_running_loop().time()
-        try:
-            return await asyncio.wait_for(self._infer(data, options, keep_image), max(left_s, 0))
-        except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
-            raise LateError("the deadline passed", subject=self.name) from error
+        async with until(deadline_s, LateError("the deadline passed", subject=self.name)):
+            return await self._infer(data, options, keep_image)
 
     def note_run(self, *, is_lost: bool) -> None:
         """Count a run that somebody else began; several in a row that lost their device make the model not ready."""
@@ -273,10 +271,10 @@ class ModelHost:
         async with self._slots:
             with self.lease() as loaded:
                 begun = _Begun(data, options, self._limits, keep_image=keep_image)
-                read = self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
+                self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
                 try:
-                    future = await asyncio.wrap_future(read)
-                    result = await asyncio.wrap_future(future)
+                    future = await asyncio.wrap_future(begun.ended)
+                    result = future.result()
                 except asyncio.CancelledError:
                     begun.drop()
                     raise
@@ -308,7 +306,11 @@ class ModelHost:
 
 
 class _Begun:
-    """An image on its way through a reader to the detector."""
+    """An image on its way through a reader to the detector.
+
+    Attributes:
+        ended: The future of its run, once that has ended: the event loop is woken once for each image.
+    """
 
     def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits, *, keep_image: bool) -> None:
         self._data, self._options, self._limits = data, options, limits
@@ -317,9 +319,17 @@ class _Begun:
         self._future: RunFuture | None = None
         self.started_s = self.decode_s = 0.0
         self.image: Image | None = None
+        self.ended: Future[RunFuture] = Future()
+        self.ended.set_running_or_notify_cancel()  # so that nobody can cancel it
 
-    def read_and_submit(self, detector: Detector[Any], workers: Workers) -> RunFuture:
+    def read_and_submit(self, detector: Detector[Any], workers: Workers) -> None:
         """In a reader: decode the image, unless the GPU does so and nobody draws on it, and queue it."""
+        try:
+            self._submitted(detector, workers).add_done_callback(cast("Any", self.ended.set_result))
+        except BaseException as error:  # whoever waits for it gets it
+            self.ended.set_exception(error)
+
+    def _submitted(self, detector: Detector[Any], workers: Workers) -> RunFuture:
         from yoloship.images import open_image, read_image
 
         index = self._index = workers.next_index()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
@@ -21,10 +21,10 @@ from yoloship.serve.errors import LateError, NotFoundError
 from yoloship.serve.kserve_models import VERSION, config_of, datatype_of, metadata_of, statistics_of
 from yoloship.serve.kserve_network import Network
 from yoloship.serve.state import state_of
-from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves
+from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves, until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
 
@@ -42,7 +42,6 @@ _LIMITS: Final = replace(DEFAULT_LIMITS, head_bytes=256 << 10, texts=1000)
 _SMALL_BYTES: Final = 64 << 10
 """JSON of this length is read and written in the thread of the event loop: that takes less than a millisecond."""
 _SMALL_ELEMENTS: Final = 2000
-T = TypeVar("T")
 
 
 async def live(_: Request) -> Response:
@@ -144,7 +143,8 @@ async def _infer(request: Request, state: ServerState, host: ModelHost) -> Respo
         with host.lease() as loaded:
             asking = _Asking(request, host, Network.of(loaded), deadline_s)
             work = _answer(asking, body, head_bytes, limits.max_images)
-            encoded, ran, images = await unless_client_leaves(request, _within(deadline_s, work, host.name))
+            async with until(deadline_s, LateError("the deadline passed", subject=host.name)):
+                encoded, ran, images = await unless_client_leaves(request, work)
         total_s = asyncio.get_running_loop().time() - request.state.came_s
         times = Times(0.0, ran.queue_s, ran.network_s, total_s, ran.images)
         for _ in range(images):
@@ -176,7 +176,8 @@ async def _answer(asking: _Asking, body: bytes, head_bytes: int | None, max_imag
         raise InputError("too many images", expected=f"at most {max_images}", got=str(images))
     with host.admission.permit(images, deadline_s - asyncio.get_running_loop().time()):
         try:
-            ran = await _within(deadline_s, network.run(feeds, images), host.name)
+            async with until(deadline_s, LateError("the deadline passed", subject=host.name)):
+                ran = await network.run(feeds, images)
         except CudaError:
             host.note_run(is_lost=True)
             raise
@@ -229,19 +230,6 @@ def _wanted(asked: InferRequest, network: Network) -> list[str]:
     if unknown is not None:
         raise InputError("the model has no such output", subject=unknown[:80], expected=", ".join(names)[:200])
     return [one.name for one in asked.outputs] or names
-
-
-async def _within(deadline_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
-    """Do work until a deadline.
-
-    Raises:
-        LateError: it passed.
-    """
-    left_s = deadline_s - asyncio.get_running_loop().time()
-    try:
-        return await asyncio.wait_for(work, max(left_s, 0))
-    except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
-        raise LateError("the deadline passed", subject=name) from error
 
 
 async def _encoded(host: ModelHost, network: Network, asked: InferRequest, ran: Ran, names: list[str]) -> Encoded:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
 from yoloship.errors import YoloshipError
-from yoloship.serve.answers import drawn_answer, json_answer, json_response, server_timing, wanted_form
+from yoloship.serve.answers import drawn_answer, is_quick, json_answer, json_response, server_timing, wanted_form
 from yoloship.serve.bodies import images_of, read_body
 from yoloship.serve.engine import Answer
 from yoloship.serve.errors import FormError, LateError
@@ -198,7 +199,8 @@ async def _response(
     )
     headers = {} if slowest is None else {"Server-Timing": server_timing(slowest)}
     if form == "json":
-        data = await host.call(lambda: json_answer(outcomes, as_list=is_list))
+        write = partial(json_answer, outcomes, as_list=is_list)
+        data = write() if is_quick(outcomes) else await host.call(write)
         return Response(data, headers=headers, media_type="application/json")
     if isinstance(first, YoloshipError):
         raise first

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from yoloship.errors import YoloshipError
     from yoloship.serve.metrics import Metrics
 
 DEADLINE_HEADER: Final = "x-deadline-ms"
@@ -43,6 +44,36 @@ def deadline_of(request: Request, longest_s: float) -> float:
                 "wrong value", subject="X-Deadline-Ms", expected="milliseconds above 0", got=repr(text[:60])
             )
     return float(request.state.came_s) + min(wanted_s, longest_s)
+
+
+class until:  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10 does not have
+    """Ends what is inside when the time is over, as `asyncio.timeout_at` does.
+
+    Args:
+        deadline_s: By the event loop's clock.
+        error: What is raised then.
+    """
+
+    def __init__(self, deadline_s: float, error: YoloshipError) -> None:
+        self._deadline_s, self._error = deadline_s, error
+        self._is_late = False
+
+    async def __aenter__(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        if loop.time() >= self._deadline_s:
+            raise self._error
+
+        def end() -> None:
+            self._is_late = True
+            task.cancel()
+
+        self._timer = loop.call_at(self._deadline_s, end)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._timer.cancel()
+        if self._is_late and kind is asyncio.CancelledError:
+            raise self._error from error
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:

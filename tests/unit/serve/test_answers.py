@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from yoloship.serve.answers import json_response, server_timing, wanted_form
-from yoloship.serve.engine import Times
+from yoloship.errors import ImageError
+from yoloship.results.detections import Detections
+from yoloship.results.masks import Masks
+from yoloship.serve.answers import is_quick, json_response, server_timing, wanted_form
+from yoloship.serve.engine import Answer, Times
 from yoloship.serve.errors import FormError
 
 
@@ -39,3 +43,16 @@ def test_the_times_are_milliseconds_of_the_stages() -> None:
 
 def test_json_has_no_control_characters_as_they_are() -> None:
     assert json_response({"name": "a\u202eb"}).body == b'{"name": "a\\u202eb"}'
+
+
+def test_few_objects_of_one_image_are_quick_to_write_and_others_are_not() -> None:
+    def found(count: int, masks: Masks | None = None) -> Answer:
+        boxes, scores, ids = np.ones((count, 4), np.float32), np.ones(count, np.float32), np.zeros(count, np.int32)
+        return Answer(Detections(boxes, scores, ids, ("cat",), (9, 9), masks=masks), Times(0, 0, 0, 0, 1), None)
+
+    assert is_quick([("a", found(0))])
+    assert is_quick([("a", found(10))])
+    assert not is_quick([("a", found(11))])
+    assert not is_quick([("a", found(1, Masks.from_array(np.ones((1, 9, 9), np.bool_))))])
+    assert not is_quick([("a", found(1)), ("b", found(1))])
+    assert not is_quick([("a", ImageError("is damaged"))])

@@ -1,4 +1,4 @@
-"""Deadlines by header, and clients that leave."""
+"""Deadlines by header, clients that leave, and work that is ended when its time is over."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import Request
 
 from yoloship.errors import InputError
-from yoloship.serve.errors import ClientLeftError
-from yoloship.serve.waiting import deadline_of, unless_client_leaves
+from yoloship.serve.errors import ClientLeftError, LateError
+from yoloship.serve.waiting import deadline_of, unless_client_leaves, until
 
 
 def request(text: str | None = None, *messages: str) -> Request:
@@ -58,3 +58,39 @@ def test_work_of_a_client_that_stays_gives_its_result() -> None:
         return await unless_client_leaves(request(), asyncio.sleep(0, 5))
 
     assert asyncio.run(run()) == 5
+
+
+def test_what_is_late_ends_with_its_own_error_and_does_not_begin_if_the_time_is_over() -> None:
+    steps: list[str] = []
+
+    async def work(left_s: float) -> None:
+        async with until(asyncio.get_running_loop().time() + left_s, LateError("too late")):
+            steps.append("begun")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                steps.append("ended")
+
+    for left_s, said in ((0.01, ["begun", "ended"]), (0, []), (-1, [])):
+        steps.clear()
+        with pytest.raises(LateError, match="too late"):
+            asyncio.run(work(left_s))
+        assert steps == said
+
+
+def test_what_is_in_time_goes_on_and_a_cancelled_one_is_cancelled() -> None:
+    async def run() -> None:
+        async with until(asyncio.get_running_loop().time() + 0.01, LateError("too late")):
+            pass
+        await asyncio.sleep(0.03)  # the time is over, and nothing is cancelled any more
+        waiting = asyncio.ensure_future(forever())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    async def forever() -> None:
+        async with until(asyncio.get_running_loop().time() + 60, LateError("too late")):
+            await asyncio.Event().wait()
+
+    asyncio.run(run())
