@@ -106,6 +106,22 @@ def test_bench_measures_both_together(
     assert all(session.contexts for session in sessions)
 
 
+def test_bench_measures_images_that_lie_on_one_gpu(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sessions: list[CannedSession]
+) -> None:
+    monkeypatch.setattr("yoloship.evaluate.bench_cases._check_provider", lambda: None)
+    written = tmp_path / "bench.json"
+    quick = ("--rounds", "1", "--runs", "1", "--seconds", "0.1", "--batch", "2", "--from", "device")
+    done = run("bench", model, "--device", "cuda:1", *quick, "--json", written)
+    assert done.code == 0, done.err
+    report = json.loads(written.read_text())
+    assert (report["from"], report["results"][0]["decoded_by"]) == ("device", None)
+    assert report["results"][0]["array_ms"]["runs"] == 1
+    assert all(session.contexts and session.closed for session in sessions)
+    both = run("bench", model, "--device", "cuda:all", *quick)
+    assert (both.code, "--from device: needs models on one GPU" in both.error) == (1, True)
+
+
 def test_a_validation_gives_the_numbers_of_one(model: Path, tmp_path: Path, sessions: list[CannedSession]) -> None:
     with load(model, device="cuda:0") as detector:
         found = detector(write_image(tmp_path / "any.png", (40, 80)))

@@ -149,7 +149,8 @@ def device_hw(image: Any) -> tuple[int, int]:
     Raises:
         InputError: it has another shape than (height, width, 3), or no pixels.
     """
-    shape = tuple(int(extent) for extent in image.shape)
+    extents = image.shape if hasattr(image, "shape") else image.__cuda_array_interface__["shape"]
+    shape = tuple(int(extent) for extent in extents)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise InputError(
             "cannot be taken as a frame",

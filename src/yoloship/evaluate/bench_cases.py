@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.detect.detector import Detector
+    from yoloship.evaluate.bench_sources import Origin
     from yoloship.images import DecodeChoice
     from yoloship.kinds import Kind
     from yoloship.runtime.session import DeviceKind
@@ -140,6 +141,17 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
             for batch, count in product(batches, streams)
         ]
     return cases
+
+
+def check_origin(cases: Sequence[BenchCase], origin: Origin) -> None:
+    """Refuse cases that cannot begin there.
+
+    Raises:
+        InputError: images are to lie in a GPU's memory, and a case has no GPU, or several.
+    """
+    for case in cases if origin == "device" else ():
+        if case.device == "cpu" or "," in case.device:
+            raise InputError("needs models on one GPU", subject="--from device", expected="cuda", got=case.device)
 
 
 def _labels(models: Sequence[str]) -> dict[str, str]:

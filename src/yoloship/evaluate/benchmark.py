@@ -10,24 +10,24 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from yoloship._util.text import silent
 from yoloship.errors import InputError
+from yoloship.evaluate.bench_sources import VideoLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
+    from collections.abc import Callable, Iterator, Sequence
 
     from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Detector
-
-    Image = npt.NDArray[np.uint8]
+    from yoloship.detect.stream import Outcome
+    from yoloship.evaluate.bench_sources import BenchSources
 
 
 GAP_S: Final = 0.15
@@ -126,16 +126,18 @@ class BenchResult:
         backend: What ran the network.
         load_ms: Loading the model.
         warm_up_ms: From there to the first results.
-        total: A batch from images in memory, or from files, to results.
-        array: The same batch from images in memory, measured beside `total` if that is from files; else None.
+        total: A batch from where its images come from (`BenchSources.origin`) to results.
+        array: The same batch from images in the host's memory, measured beside `total` if that is from elsewhere; else
+            None.
         network: The same batch through the network alone.
         stages: The time of each stage, in order; measured apart, so that they add up only nearly.
         ratio: Median of a turn's `total` by that of its `network`; the median over all turns.
-        images_per_s: By all streams together.
+        images_per_s: By all streams together. Videos are decoded ahead meanwhile, as `Detector.stream` does it.
         network_images_per_s: By the network alone, by as many threads.
         share: The one by the other: 1 would be a pipeline that costs nothing.
         host_peak_bytes: Most memory that the process had in use until then, models before it included; None unknown.
         device_bytes: Memory of the GPU that the model and its runs took; None on the CPU.
+        decoded_by: Who decoded files, and why; None if there were none.
     """
 
     case: BenchCase
@@ -152,74 +154,80 @@ class BenchResult:
     host_peak_bytes: int | None
     device_bytes: int | None
     array: Spread | None = None
+    decoded_by: str | None = None
 
 
 def benchmark(
     cases: Sequence[BenchCase],
-    images: Sequence[Image],
+    sources: BenchSources,
     plan: BenchOptions | None = None,
     on_progress: OnProgress = silent,
-    files: Sequence[Path] = (),
+    on_interrupt: Callable[[list[BenchResult]], object] = lambda _: None,
 ) -> list[BenchResult]:
     """Measure every case on the same images.
 
     Args:
         cases: In the order of the report. All models are open at once.
-        images: (height, width, 3) uint8 BGR each; a batch takes them in turn, from the first. Read only.
+        sources: The images; a batch takes them in turn, from the first.
         plan: How long.
         on_progress: Called as each model is loaded and as each round begins.
-        files: The files of the same images, in their order: a batch is then measured from its files, reading and
-            decoding included, with the images in memory beside it. None measures from memory only.
+        on_interrupt: Called with the results so far if a `KeyboardInterrupt` ends it, which is raised on.
 
     Returns:
         One result for each case.
 
     Raises:
-        InputError: there are no cases or no images, or not one file for each image.
+        InputError: there are no cases.
         YoloshipError: as the detectors raise them.
     """
-    if not cases or not images:
-        raise InputError("nothing to measure", expected="one model and one image, or more")
-    if files and len(files) != len(images):
-        raise InputError("not one file for each image", expected=str(len(images)), got=str(len(files)))
+    if not cases:
+        raise InputError("nothing to measure", expected="one model, or more")
     plan = plan or BenchOptions()
     running: list[_Running] = []
     try:
         for case in cases:
             on_progress(f"loading {case.label}", len(running), len(cases))
-            places = [place % len(images) for place in range(case.batch)]
-            batch = [images[place] for place in places]
-            running.append(_Running(case, batch, [files[place] for place in places] if files else None))
+            running.append(_Running(case, sources))
         for round_ in range(plan.rounds):
             for one in running:
                 on_progress(f"round {round_ + 1} of {plan.rounds}: {one.case.label}", round_, plan.rounds)
                 one.turn(plan)
         return [one.result() for one in running]
+    except KeyboardInterrupt:
+        on_interrupt([one.result() for one in running if one.turns])
+        raise
     finally:
         for one in running:
-            one.detector.close()
+            one.close()
 
 
 class _Running:
-    """A case that is open, and what was measured so far."""
+    """A case that is open, and what was measured so far.
 
-    def __init__(self, case: BenchCase, images: list[Image], files: list[Path] | None) -> None:
-        self.case = case
-        self._images = images
-        self._sources: Sequence[Image | Path] = images if files is None else files
-        self._has_files = files is not None
+    Attributes:
+        turns: How many are complete.
+    """
+
+    def __init__(self, case: BenchCase, sources: BenchSources) -> None:
+        self.case, self._sources, self.turns = case, sources, 0
         before_bytes = None
         began = time.perf_counter()
-        self.detector = case.open()
-        self._load_ms = (time.perf_counter() - began) * 1e3
-        try:
+        with ExitStack() as stack:
+            self.detector = case.open()
+            stack.callback(self.detector.close)
+            self._load_ms = (time.perf_counter() - began) * 1e3
             before_bytes = self.detector.device_bytes()
+            self._images = [sources.images[place % len(sources.images)] for place in range(case.batch)]
+            self._handed = sources.handed(self.detector, case.batch, stack)
+            self._loop: VideoLoop | None = None
+            if sources.videos and sources.origin == "file":
+                self._loop = VideoLoop(sources.videos)
+                self.detector.lend_decoder(self._loop)
+                self._frames: Any = stack.enter_context(closing(self._loop.when_asked()))
             began = time.perf_counter()
-            self.detector.detect_batch(self._sources)
+            self._detect()
             self._warm_up_ms = (time.perf_counter() - began) * 1e3
-        except BaseException:
-            self.detector.close()
-            raise
+            self._owned = stack.pop_all()
         self._before_bytes = before_bytes
         self._peak_device = self.detector.device_bytes()
         self._totals: list[float] = []
@@ -230,14 +238,29 @@ class _Running:
         self._rates: list[float] = []
         self._network_rates: list[float] = []
 
+    def close(self) -> None:
+        """Close the detector, and give back what was made for it."""
+        self._owned.close()
+
+    def _detect(self) -> None:
+        """A batch from where its images come from to results."""
+        if self._loop is None:
+            self.detector.detect_batch(self._handed)
+            return
+        images = [next(self._frames).image for _ in self._handed]
+        self.detector.detect_batch(images)
+        for image in images:
+            if hasattr(image, "close"):  # it is on a device
+                image.close()
+
     def turn(self, plan: BenchOptions) -> None:
         """Measure once more."""
-        detector, images, sources = self.detector, self._images, self._sources
+        detector, images = self.detector, self._images
         gc.collect()
         time.sleep(plan.gap_s)
-        totals = _times_ms(lambda: detector.detect_batch(sources), plan.runs)
+        totals = _times_ms(self._detect, plan.runs)
         time.sleep(plan.gap_s)
-        if self._has_files:
+        if self._sources.origin != "array":
             self._arrays += _times_ms(lambda: detector.detect_batch(images), plan.runs)
             time.sleep(plan.gap_s)
         with detector.network(len(images)) as network:
@@ -250,12 +273,11 @@ class _Running:
                 self._stages.setdefault(stage, []).append(spent)
         if plan.throughput_s:
             time.sleep(plan.gap_s)
-            self._rates.append(
-                self._rate([lambda: detector.detect_batch(sources)] * self.case.streams, plan.throughput_s)
-            )
+            self._rates.append(self._own_rate(plan.throughput_s))
             time.sleep(plan.gap_s)
             self._network_rates.append(self._network_rate(plan.throughput_s))
         self._peak_device = max(self._peak_device or 0, detector.device_bytes() or 0) or None
+        self.turns += 1
 
     def result(self) -> BenchResult:
         """What was measured."""
@@ -279,11 +301,21 @@ class _Running:
             share=rate / network_rate if network_rate else 0.0,
             host_peak_bytes=host_peak_bytes(),
             device_bytes=grown,
+            decoded_by=self._sources.decoded_by(self.detector),
         )
 
-    def _network_rate(self, seconds: float) -> float:
-        from contextlib import ExitStack
+    def _own_rate(self, seconds: float) -> float:
+        if self._loop is None:
+            return self._rate([self._detect] * self.case.streams, seconds)
+        with ExitStack() as stack:
+            works = []
+            for _ in range(self.case.streams):
+                outcomes: Any = self.detector.stream(VideoLoop(self._sources.videos))
+                stack.callback(outcomes.close)
+                works.append(partial(_take, outcomes, len(self._images)))
+            return self._rate(works, seconds)
 
+    def _network_rate(self, seconds: float) -> float:
         with ExitStack() as stack:
             works = [stack.enter_context(self.detector.network(len(self._images))) for _ in range(self.case.streams)]
             return self._rate(works, seconds)
@@ -325,6 +357,11 @@ class _Running:
         if failures:
             raise failures[0]
         return sum(counts) * len(self._images) / (time.perf_counter() - began)
+
+
+def _take(outcomes: Iterator[Outcome], count: int) -> None:
+    for _ in range(count):
+        next(outcomes).unwrap()
 
 
 def _times_ms(work: Callable[[], Any], runs: int) -> list[float]:

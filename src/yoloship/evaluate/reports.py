@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.evaluate.bench_sources import BenchSources
     from yoloship.evaluate.benchmark import BenchOptions, BenchResult, Spread
     from yoloship.evaluate.measure import Measure
     from yoloship.evaluate.reference import ReferenceCheck
@@ -340,6 +341,7 @@ _PACKAGES: Final = (
     "yoloship", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx",
     "cuda-bindings",
 )  # fmt: skip
+_ORIGINS: Final = {"array": "memory", "file": "files", "device": "the GPU's memory"}
 _HEADINGS: Final = (
     "model",
     "on",
@@ -371,12 +373,14 @@ def conditions() -> dict[str, Any]:
     return found
 
 
-def bench_table(results: Sequence[BenchResult]) -> str:
+def bench_table(results: Sequence[BenchResult], sources: BenchSources) -> str:
     """Results for people: one line each, then the stages of each.
 
     Args:
         results: In the order of the table; 1 or more.
+        sources: What they were measured on.
     """
+    origin = _ORIGINS[sources.origin]
     rows = [_HEADINGS]
     for result in results:
         case = result.case
@@ -405,9 +409,13 @@ def bench_table(results: Sequence[BenchResult]) -> str:
         if result.device_bytes is not None:
             memory += f", on the device {_mb(result.device_bytes)}"
         lines.append(f"{result.case.label}: {result.backend}")
+        if result.decoded_by is not None:
+            lines.append(f"  decoded by {result.decoded_by}")
         if result.array is not None:
             times = result.total.p50 / result.array.p50
-            lines.append(f"  from files {result.total.p50:.2f} ms, from memory {result.array.p50:.2f} ms: x{times:.2f}")
+            lines.append(
+                f"  from {origin} {result.total.p50:.2f} ms, from memory {result.array.p50:.2f} ms: x{times:.2f}"
+            )
         lines.append(f"  stages p50 ms{', from memory' if result.array else ''}: {stages}")
         lines.append(
             f"  loading {result.load_ms:.0f} ms, first results after another {result.warm_up_ms:.0f} ms{memory}"
@@ -415,35 +423,38 @@ def bench_table(results: Sequence[BenchResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bench_json(results: Sequence[BenchResult], plan: BenchOptions, images: Sequence[tuple[int, int]]) -> bytes:
+def bench_json(results: Sequence[BenchResult], plan: BenchOptions, sources: BenchSources) -> bytes:
     """Results for programs.
 
     Args:
         results: In order.
         plan: How they were measured.
-        images: (height, width) of the images.
+        sources: What they were measured on.
     """
     report = {
         "schema": SCHEMA,
         "conditions": conditions(),
         "plan": asdict(plan),
-        "images_hw": [list(hw) for hw in images],
+        "from": sources.origin,
+        "images_hw": [list(image.shape[:2]) for image in sources.images],
+        "videos": [path.name for path in sources.videos],
         "results": [_plain(result) for result in results],
     }
     return json_document(report)
 
 
-def bench_bars(results: Sequence[BenchResult]) -> list[Bar]:
+def bench_bars(results: Sequence[BenchResult], sources: BenchSources) -> list[Bar]:
     """Results as bars: the stages of a batch one after another, the network alone as a mark."""
     bars = []
     for result in results:
         case = result.case
         # Stages are measured apart and some overlap: they are scaled to the whole, whose length the bar has.
         whole = sum(spread.p50 for spread in result.stages.values()) or 1.0
-        from_memory = result.total if result.array is None else result.array
+        is_file = result.array is not None and sources.origin == "file"
+        from_memory = result.array if result.array is not None and is_file else result.total
         parts = tuple((name, spread.p50 * from_memory.p50 / whole) for name, spread in result.stages.items())
-        if result.array is not None:  # what a batch takes longer from its files
-            parts = (("read and decode", max(0.0, result.total.p50 - result.array.p50)), *parts)
+        if is_file:  # what a batch takes longer from its files
+            parts = (("read and decode", max(0.0, result.total.p50 - from_memory.p50)), *parts)
         text = f"{result.total.p50:.2f} ms, ×{result.ratio:.2f}"
         if result.images_per_s:
             text += f", {result.images_per_s:.0f}/s"
@@ -460,6 +471,7 @@ def _plain(result: BenchResult) -> dict[str, Any]:
         "batch": case.batch,
         "streams": case.streams,
         "backend": result.backend,
+        "decoded_by": result.decoded_by,
         "load_ms": result.load_ms,
         "warm_up_ms": result.warm_up_ms,
         "total_ms": _spread(result.total),

@@ -69,7 +69,7 @@ class VideoFiles(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths:
-            yield from ahead(self._reading(path), FRAMES_AHEAD)
+            yield from ahead(self.reading(path), FRAMES_AHEAD)
 
     def decode_with(self, decoding: VideoDecoding) -> None:
         """Decode the videos that are opened from now on with a device, if it takes files."""
@@ -80,9 +80,10 @@ class VideoFiles(Source):
         """The frames of several videos mixed; None if they are decoded one after the other."""
         if self.decoding is None or self.decoding.side_by_side < 2 or len(self.paths) < 2:
             return None
-        return SideBySide([self._reading(path) for path in self.paths], self.decoding.side_by_side)
+        return SideBySide([self.reading(path) for path in self.paths], self.decoding.side_by_side)
 
-    def _reading(self, path: Path) -> Callable[[Stopped], Iterator[Frame]]:
+    def reading(self, path: Path) -> Callable[[Stopped], Iterator[Frame]]:
+        """What reads one of the videos when it is called; it is given a function that says whether to stop."""
         opening = _open_video if self.decoding is None else partial(_open_with, self.decoding, self.options.on_event)
         return partial(read_video, path, opening, self.options.frame_step)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import cv2
@@ -12,6 +12,7 @@ from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
 from helpers.resnets import resnet, resnet_arrays, state_dict_bytes
 from helpers.samples import sample
+from helpers.videos import Clip, write_clip
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.runtime.openvino import OpenVino
 from yoloship.tasks.decode import heads_to_raw
@@ -175,9 +176,12 @@ def test_a_batch_is_measured_from_files_with_the_images_in_memory_beside_it(mode
     [
         (("--from", "file"), "--from file needs files"),
         (("--decode", "gpu"), "--decode gpu is for --from file"),
+        (("--fps", "0"), "not in the range"),
+        (("--fps", "30", "--batch", "2"), "--batch has no effect with --fps"),
+        (("--max-latency", "20"), "--max-latency is for --fps"),
     ],
 )
-def test_decoding_without_files_is_refused(model: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_options_without_effect_are_refused(model: Path, arguments: tuple[str, ...], words: str) -> None:
     ran = run("bench", model, *arguments)
     assert ran.code == 2
     assert words in " ".join(ran.err.replace("│", " ").split())
@@ -188,3 +192,55 @@ def test_decoding_on_a_gpu_is_refused_where_the_model_runs_on_the_cpu(model: Pat
     ran = run("bench", model, "--from", "file", "--source", tmp_path / "a.jpg", "--decode", "gpu", *QUICK)
     assert ran.code == 1
     assert "--device cuda" in ran.error
+
+
+def test_images_on_a_gpu_need_a_gpu(model: Path) -> None:
+    ran = run("bench", model, "--from", "device", *QUICK)
+    assert ran.code == 1
+    assert "--from device: needs models on one GPU: expected cuda, got cpu" in ran.error
+
+
+def test_frames_of_a_video_are_measured_from_its_file(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = write_clip(tmp_path / "clip.mp4", Clip(times_ms=(0, 40, 80)))
+    ran = run("bench", model, "--from", "file", "--source", video, "--json", "-", *QUICK)
+    assert ran.code == 0, ran
+    report = json.loads(ran.out)
+    assert (report["from"], report["videos"]) == ("file", ["clip.mp4"])
+    assert report["results"][0]["decoded_by"] == "cpu (the CPU prepares the images)"
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 80, 3), np.uint8))
+    ran = run("bench", model, "--source", video, "--source", tmp_path / "a.png", *QUICK)
+    assert ran.code == 2
+    assert "measure one after the other" in ran.err
+
+
+def test_the_number_of_cameras_is_searched_and_drawn(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("yoloship.evaluate.cameras.search", lambda is_carried, _most: [is_carried(n) for n in (1, 2)])
+    how = ("--fps", "20", "--max-latency", "60000", "--seconds", "0.2", "--imgsz", "64x96")
+    svg, png = tmp_path / "c.svg", tmp_path / "c.png"
+    ran = run("bench", model, *how, "--json", tmp_path / "c.json", "--plot", svg)
+    assert ran.code == 0, ran
+    report = json.loads((tmp_path / "c.json").read_bytes())
+    assert report["images_hw"] == [[1080, 1920]]
+    (found,) = report["cameras"]
+    assert found["trials"][0]["streams"] == 1
+    assert found["is_complete"]
+    assert "best.onnx on cpu: 1 stream" in ran.err
+    assert "streams of 20 frames a second, p99 latency at most 60000 ms, no frame lost:" in ran.out
+    assert ET.fromstring(svg.read_text()).tag.endswith("svg")
+    ran = run("bench", model, *how, "--plot", png)
+    assert cv2.imread(str(png)) is not None
+
+
+def test_a_search_that_is_interrupted_writes_what_it_has(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    def interrupted(is_carried: Any, _most: int) -> None:
+        is_carried(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yoloship.evaluate.cameras.search", interrupted)
+    ran = run("bench", model, "--fps", "10", "--seconds", "0.2", "--json", tmp_path / "c.json")
+    assert ran.code == 130
+    (found,) = json.loads((tmp_path / "c.json").read_bytes())["cameras"]
+    assert not found["is_complete"]
+    assert [trial["streams"] for trial in found["trials"]][:1] == [1]
+    assert "the search was interrupted" in ran.out

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from yoloship.detect.preprocess import letterbox_batch, to_float, to_input
+from yoloship.detect.preprocess import device_hw, letterbox_batch, to_float, to_input
 from yoloship.letterbox import Letterbox
 
 
@@ -35,3 +37,8 @@ def test_images_of_different_sizes_share_a_batch_and_spare_canvases_are_black() 
     for row in range(2):
         np.testing.assert_array_equal(out[row], boxes[row].apply(images[row]))
     assert not out[2].any()
+
+
+def test_an_array_on_a_device_may_state_its_shape_in_its_interface_alone() -> None:
+    assert device_hw(SimpleNamespace(shape=(4, 6, 3))) == (4, 6)
+    assert device_hw(SimpleNamespace(__cuda_array_interface__={"shape": (4, 6, 3)})) == (4, 6)
