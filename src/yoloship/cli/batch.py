@@ -102,7 +102,8 @@ def actor_range(text: str) -> tuple[int, int | None]:
     "source",
     metavar="SOURCE...",
     many=True,
-    help="Images, folders, patterns and lists (.txt, .csv), here or in an object store (s3://, gs://, abfs://).",
+    help="Images, folders, patterns and lists (.txt, .csv), on this machine or in an object store (s3://, gs://, "
+    "abfs://).",
 )
 @option(
     "-o",
@@ -110,7 +111,8 @@ def actor_range(text: str) -> tuple[int, int | None]:
     type=SOURCE,
     metavar="DIR",
     required=True,
-    help="Folder for the results, here or in an object store. With --ray, all nodes must see it.",
+    help="Folder for the results, on this machine or in an object store. With --ray, all nodes must be able to reach "
+    "it.",
 )
 @option(
     "--format",
@@ -123,10 +125,12 @@ def actor_range(text: str) -> tuple[int, int | None]:
     "--part-images",
     type=WholeNumber(1, MAX_PART_IMAGES),
     metavar="N",
-    help="Images of each file of the results, which is also what is done again after a stop. Default: 1000, and fewer "
-    "for less than 64,000 images.",
+    help="Images in each result file; after a stop, unfinished files are done again. Default: 1000, or fewer for "
+    "less than 64,000 images.",
 )
-@flag("--resume", help="Go on with the batch in DIR, or begin it. Without it, a DIR that has a batch is refused.")
+@flag(
+    "--resume", help="Continue the batch in DIR, or start it. Without this option, a DIR that has a batch is refused."
+)
 @options.recursive
 @option("--conf", type=FRACTION, metavar="FLOAT", help="Keep only objects with a score above this. Default: 0.25.")
 @option(
@@ -135,7 +139,7 @@ def actor_range(text: str) -> tuple[int, int | None]:
     metavar="FLOAT",
     help="Drop a box whose IoU with a better box is above this. Default: that of the model's own tool.",
 )
-@flag("--agnostic-nms", help="Let a box also drop overlapping boxes of other classes.")
+@flag("--agnostic-nms", help="Drop overlapping boxes of other classes too.")
 @option("--max-det", type=COUNT, metavar="N", help="Keep at most this many boxes per image. Default: 300.")
 @option(
     "--classes",
@@ -154,7 +158,7 @@ def actor_range(text: str) -> tuple[int, int | None]:
 @option(
     "--device",
     metavar="cpu|cuda[:N,…|:all]",
-    help="Where to run without --ray; cuda:all and cuda:0,cuda:1 share the work among GPUs. Default: cpu.",
+    help="Where to run without --ray; cuda:all and cuda:0,cuda:1 share the work between GPUs. Default: cpu.",
 )
 @options.decode
 @options.runtime
@@ -163,39 +167,44 @@ def actor_range(text: str) -> tuple[int, int | None]:
     "--workers",
     type=options.worker_count,
     metavar="auto|N",
-    help="Cores to keep busy without --ray. Default: all that this process may use.",
+    help="CPU cores to use without --ray. Default: all that this process may use.",
 )
 @option(
     RAY,
     metavar="[ADDRESS]",
-    help="Use the Ray cluster at HOST:PORT, or 'auto' for the one that this machine is part of. Without ADDRESS, start "
-    "one on this machine for the time of the command. Needs the extra ray.",
+    help="Use the Ray cluster at HOST:PORT, or 'auto' for the one that this machine belongs to. Without ADDRESS, "
+    "start one on this machine while the command runs. Needs the extra ray.",
 )
 @option(
     "--actors",
     type=actor_range,
     metavar="N|MIN-MAX",
-    help="Processes of the cluster that load the model. Default: as many as it has room for.",
+    help="Processes in the cluster that load the model. Default: as many as fit.",
 )
-@option("--cpus", type=WholeNumber(1, 999), metavar="N", help="Cores of each actor. Default: 1.")
-@option("--gpus", type=Number(0.01, 64), metavar="N", help="GPUs of each actor; 0.5 lets two share one. Default: none.")
+@option("--cpus", type=WholeNumber(1, 999), metavar="N", help="CPU cores for each actor. Default: 1.")
+@option(
+    "--gpus",
+    type=Number(0.01, 64),
+    metavar="N",
+    help="GPUs for each actor; with 0.5, two actors share one. Default: none.",
+)
 @option(
     "--max-failed",
     type=FRACTION,
     metavar="FLOAT",
     default=0.0,
-    help="Largest share of images with an error for which the exit code is 0. All others are done in any case.",
+    help="Largest share of failed images for which the exit code is still 0. The other images are done in any case.",
 )
-@flag("--json-progress", help="Write the progress on stderr as JSON lines, one a second, for other programs.")
+@flag("--json-progress", help="Write the progress to stderr as JSON lines, one per second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors and warnings.")
 def batch(model: str, source: tuple[str, ...], **given: Any) -> None:
-    """Run a model on very many images, and write the results as files that appear when they are whole.
+    """Run a model on millions of images, and write the results as files that appear when they are complete.
 
-    DIR gets part-00000.parquet and so on, each with the rows of --parquet of 'yoloship predict', and _yoloship.json,
-    which says what ran. The files are the same with and without --ray. An image that cannot be read is a row with its
-    error.
+    DIR gets part-00000.parquet and so on, with the rows that 'yoloship predict --parquet' writes, and _yoloship.json,
+    which describes the run. The files are the same with and without --ray. An image that cannot be read gets a row with
+    its error.
 
-    Ctrl-C or a crash loses only the parts under way: the same command with --resume makes them.
+    Ctrl-C or a crash loses only the unfinished parts. The same command with --resume makes them.
     """
     _refuse_contradictions(given)
     from yoloship.batch.folder import LocalFolder, open_folder

@@ -49,30 +49,30 @@ MAX_IMAGE_BYTES = 4 << 30
     type=SOURCE,
     multiple=True,
     metavar="SOURCE",
-    help="Images, folders or patterns, or videos; may be repeated. Only as many images as the largest batch takes are "
-    "used. Default: one random image, of 1080p with --fps.",
+    help="Images, folders, patterns or videos; may be repeated. Only as many images as fit into the largest batch "
+    "are used. Default: one random image, in 1080p with --fps.",
 )
 @option(
     "--from",
     "origin",
     type=click.Choice(("array", "file", "device")),
     default="array",
-    help="Where measuring begins: array is images in memory; file is the files of --source, read and decoded each "
-    "time; device is images in the memory of the GPU. The time from memory is measured beside the others.",
+    help="Where a measurement starts. array: images in memory. file: the files of --source, read and decoded each "
+    "time. device: images in GPU memory. For file and device, the time from memory is measured as well.",
 )
 @option(
     "--fps",
     type=Number(min=0, min_open=True),
     metavar="N",
-    help="Find how many cameras a model carries: streams of N frames a second each, with no frame lost and p99 of the "
-    "latency within --max-latency. Twice as many are tried until it fails, then numbers between. Videos with --from "
-    "file are played in real time.",
+    help="Find how many cameras with N frames a second a model can handle without losing a frame, with a p99 latency "
+    "within --max-latency. The number is doubled until it fails, then numbers in between are tried. With --from "
+    "file, videos are played in real time.",
 )
 @option(
     "--max-latency",
     type=Number(min=0, min_open=True),
     metavar="MS",
-    help="With --fps: most milliseconds from when a frame is due to its result, for 99 of 100. Default: 50.",
+    help="With --fps: maximum time from when a frame is due to its result, for 99 of 100 frames. Default: 50.",
 )
 @options.decode
 @option("--batch", metavar="1,32", help="Batch sizes to measure. Default: 1.")
@@ -80,8 +80,8 @@ MAX_IMAGE_BYTES = 4 << 30
 @option(
     "--device",
     metavar="cpu,cuda[:N|:all]",
-    help="Where to run, one after the other; cuda:all is all GPUs together. Default: cpu, or the first GPU for an "
-    "engine.",
+    help="Where to run; several are measured one after the other, and cuda:all is all GPUs together. Default: cpu, "
+    "or the first GPU for an engine.",
 )
 @option(
     "--runtime",
@@ -93,16 +93,16 @@ MAX_IMAGE_BYTES = 4 << 30
 @options.transform
 @options.names
 @options.names_from
-@option("--rounds", type=COUNT, metavar="N", help="Rounds; each round measures every case once. Default: 5.")
-@option("--runs", type=COUNT, metavar="N", help="Measured runs of a case per round. Default: 5.")
+@option("--rounds", type=COUNT, metavar="N", help="Number of rounds; each round measures every case once. Default: 5.")
+@option("--runs", type=COUNT, metavar="N", help="Measured runs per case and round. Default: 5.")
 @option(
     "--seconds",
     type=Number(min=0),
     metavar="FLOAT",
-    help="Seconds per throughput measurement, by default 1; 0 skips it. With --fps, of each trial, by default 3.",
+    help="Seconds per throughput measurement (default 1; 0 skips it), or per trial of --fps (default 3).",
 )
 @options.json_file
-@option("--plot", type=FILE, metavar="FILE", help="Draw the results as .svg or .png.")
+@option("--plot", type=FILE, metavar="FILE", help="Plot the results as .svg or .png.")
 @options.overwrite
 @options.recursive
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -130,9 +130,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Measure how fast models run on this machine, side by side.
 
-    For each model it measures the time of a batch from images in memory to results, the time of each stage, the time
-    of the network alone, and the images per second of several threads. --from file includes reading and decoding.
-    --fps measures how many cameras it carries instead. If you stop it, what was measured until then is written.
+    For each model it measures the time of a batch from images in memory to results, the time of each stage, the time of
+    the network alone, and the images per second of several threads. --from file includes reading and decoding. With
+    --fps it measures instead how many cameras the model can handle. If you stop it, the results so far are written.
     """
     _refuse_without_effect(
         fps, {"--batch": batch, "--streams": streams, "--rounds": rounds, "--runs": runs}, max_latency

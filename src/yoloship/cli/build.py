@@ -62,8 +62,8 @@ BUILDERS = ("tensorrt", "rtx")
 @option(
     "--imgsz",
     metavar="640|HxW|MIN:OPT:MAX",
-    help="Input size in pixels; a range makes it dynamic. Default for a "
-    "checkpoint: that of its training if it says it, else 640, or 224 for classification.",
+    help="Input size in pixels; a range makes it dynamic. Default for a checkpoint: its training size if it states "
+    "it, else 640, or 224 for classification.",
 )
 @option("--batch", metavar="N|MIN:OPT:MAX", help="Images per run; a range makes it dynamic.")
 @option(
@@ -82,8 +82,8 @@ BUILDERS = ("tensorrt", "rtx")
 @option(
     "--precision",
     type=PRECISION,
-    help="Arithmetic of the network's body; other than float32 needs a float32 graph. fp32, fp16, half, bf16 and fp8 "
-    "are accepted too. Default: float32.",
+    help="Arithmetic of the network's body; all but float32 need a float32 graph. fp32, fp16, half, bf16 and fp8 are "
+    "accepted too. Default: float32.",
 )
 @precisions.calibrate
 @precisions.calibrator
@@ -95,7 +95,7 @@ BUILDERS = ("tensorrt", "rtx")
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
-@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT builds it. Default: the one installed.")
+@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT to build with. Default: the one installed.")
 @option(
     "--target",
     "targets",
@@ -103,7 +103,7 @@ BUILDERS = ("tensorrt", "rtx")
     metavar="SM",
     help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated.",
 )
-@option("--workspace", type=byte_size, metavar="SIZE", help="Most scratch memory for a layer, such as 2GB.")
+@option("--workspace", type=byte_size, metavar="SIZE", help="Maximum scratch memory for a layer, such as 2GB.")
 @option(
     "--hardware-compatibility",
     type=click.Choice(get_args(HardwareCompatibility)),
@@ -129,9 +129,12 @@ BUILDERS = ("tensorrt", "rtx")
 @options.open_transform
 @flag(
     "--check",
-    help="Check in about a second whether the build would work, and build nothing. The exit code is 1 if not.",
+    help="Check in about a second whether the build would work, without building. The exit code is 1 if not.",
 )
-@flag("--show-trtexec", help="Also print the equal command of NVIDIA's trtexec (of tensorrt_rtx with --flavour rtx).")
+@flag(
+    "--show-trtexec",
+    help="Also print the equivalent command for NVIDIA's trtexec (for tensorrt_rtx with --flavour rtx).",
+)
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -165,7 +168,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     show_trtexec: bool,
     overwrite: bool,
 ) -> None:
-    """Build a TensorRT engine: a plan file that any TensorRT program can load, and FILE.json, which describes it."""
+    """Build a TensorRT engine: a plan file that any TensorRT program can load, and a FILE.json that describes it."""
     from yoloship.engine import BuildConfig, parse_target
 
     if check and show_trtexec:

@@ -37,10 +37,10 @@ FORMATS = ("coco", "yolo")
     "--output",
     type=FILE,
     metavar="FOLDER",
-    help="Folder for the files; those of an earlier demo are replaced. Default: yoloship-demo.",
+    help="Folder for the files; files of an earlier demo are replaced. Default: yoloship-demo.",
 )
-@option("--seed", type=WholeNumber(min=0), metavar="N", help="Number of the scene to draw.")
-@option("--dataset", type=FILE, metavar="FOLDER", help="Write a dataset of labelled scenes here instead.")
+@option("--seed", type=WholeNumber(min=0), metavar="N", help="Number of the scene to generate.")
+@option("--dataset", type=FILE, metavar="FOLDER", help="Write a dataset of labelled scenes to this folder instead.")
 @option("--count", type=COUNT, metavar="N", help="With --dataset: the number of scenes. Default: 100.")
 @option(
     "--format",
@@ -57,7 +57,7 @@ def demo(
     label_format: DatasetFormat | None,
     overwrite: bool,
 ) -> None:
-    """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Needs no network."""
+    """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Works offline."""
     if dataset is not None:
         if output is not None:
             raise click.UsageError("--dataset has its own folder; leave --output out")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
     """Check what works on this machine, by trying it.
 
-    The exit code is 0 if everything that --for names works; without --for, if detect and export work.
+    The exit code is 0 if everything named with --for works; without --for, if detect and export work.
     """
     from yoloship.doctor import CAPABILITIES, examine
 

@@ -56,7 +56,7 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     "--imgsz",
     type=graph_size,
     metavar="640|HxW|dynamic",
-    help="Input size in pixels. Default: that of the training if the checkpoint says it, else 640, or 224 for "
+    help="Input size in pixels. Default: the training size if the checkpoint states it, else 640, or 224 for "
     "classification.",
 )
 @option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images per run.")
@@ -89,7 +89,7 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
 @option(
     "--placement",
     type=click.Choice(get_args(Placement)),
-    help="Where int8 and float8 quantize. inputs: before each convolution, as NVIDIA advises (default). "
+    help="Where int8 and float8 quantize. inputs: before each convolution, as NVIDIA recommends (default). "
     "inputs_and_outputs: also after it, for ONNX Runtime on a CPU.",
 )
 @precisions.max_drop

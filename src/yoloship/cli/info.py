@@ -343,14 +343,14 @@ MAX_NAMES, FIRST_NAMES = 100, 12
 @argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, an engine, or a release name.")
 @flag("--json", "as_json", help="Print JSON, with each layer of an ONNX file or an engine.")
 @flag("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
-@flag("--times", help="Of an engine: run it on this machine's GPU and show how long each layer takes.")
-@option("--plot", type=FILE, metavar="FILE.svg", help="With --times: draw the slowest layers.")
+@flag("--times", help="For an engine: run it on this machine's GPU and show how long each layer takes.")
+@option("--plot", type=FILE, metavar="FILE.svg", help="With --times: plot the slowest layers.")
 @overwrite_option
 def info(file: str, as_json: bool, netron: bool, times: bool, plot: Path | None, overwrite: bool) -> None:
     """Show what a model file contains: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
 
-    'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations need. For
-    an engine it shows the sidecar file, header, tensors and profiles, and the layers if a GPU can load it.
+    'inspect' is another name for this command. For an ONNX file, it also estimates the memory for activations. For an
+    engine, it shows the .json file beside it, header, tensors and profiles, and the layers if a GPU can load it.
     """
     from yoloship.errors import InputError
     from yoloship.kinds import MODEL_KINDS, refuse_others

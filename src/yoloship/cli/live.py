@@ -25,26 +25,26 @@ policy = option(
     "--live",
     type=click.Choice(["newest", "every"]),
     metavar="newest|every",
-    help="Which frames of cameras and streams to take: the newest, so that results are never late (the default), or "
-    "every one, so that a stream may have to wait.",
+    help="Which frames of cameras and streams to use: newest, so results are never late (the default), or every one, "
+    "so a stream may have to wait.",
 )
 timeout = option(
     "--live-timeout",
     type=WholeNumber(1, MAX_TIMEOUT_S),
     metavar="SECONDS",
-    help="Connect to a stream anew that gave no frame for this long. Default: 20.",
+    help="Reconnect to a stream that has given no frame for this long. Default: 20.",
 )
 retries = option(
     "--live-retries",
     type=WholeNumber(min=0),
     metavar="N",
-    help="Give a stream up after N attempts to connect that failed in a row. Default: never.",
+    help="Give up on a stream after N failed attempts to connect in a row. Default: never.",
 )
-show = flag("--show", help="Show the run in your browser, at an address of this machine that is printed.")
+show = flag("--show", help="Show the run in your browser; the address, on this machine, is printed.")
 show_at = option(
     "--show-at",
     metavar="[HOST:]PORT",
-    help="The same at this port, and at this address of the network; 0.0.0.0 is all of them.",
+    help="Like --show, at this port and network address; 0.0.0.0 is all addresses of this machine.",
 )
 
 

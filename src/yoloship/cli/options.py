@@ -35,35 +35,34 @@ calibrate = option(
     type=SOURCE,
     multiple=True,
     metavar="DIR",
-    help="For int8 and float8: a folder of images like those the model will see, with all folders inside it; may be "
+    help="For int8 and float8: a folder of images like those the model will see; subfolders are included; may be "
     "repeated.",
 )
 calibrator = option(
     "--calibrator",
     type=click.Choice(get_args(Calibrator)),
-    help="For int8 and float8: how the range of an activation is found. minmax keeps outliers; percentile and entropy "
+    help="For int8 and float8: how to find the range of an activation. minmax keeps outliers; percentile and entropy "
     "cut them off. Default: percentile.",
 )
 max_drop = option(
     "--max-drop",
     type=FRACTION,
     metavar="FLOAT",
-    help="For int8 and float8: largest loss of mAP, or of top-1 accuracy for classification, to accept; without "
-    "--labels, of agreement with the float32 model. "
-    f"Default: {MAX_DROP}.",
+    help="For int8 and float8: the largest accepted loss of mAP, or of top-1 accuracy for classification; without "
+    f"--labels, of agreement with the float32 model. Default: {MAX_DROP}.",
 )
 labels = option(
     "--labels",
     type=FILE,
     metavar="DIR",
-    help="For int8 and float8: a folder of YOLO text labels of the model's task, arranged like the images. For "
-    "classification: a folder with a folder of images for each class.",
+    help="For int8 and float8: a folder of YOLO label files for the model's task, arranged like the images. For "
+    "classification: a folder with a subfolder of images for each class.",
 )
 other_layers = option(
     "--other-layers",
     type=click.Choice(get_args(OtherLayers)),
-    help="Precision of the layers that int8 and float8 do not quantize. Default: float16, and float32 for ONNX files "
-    "whose placement is inputs_and_outputs.",
+    help="Precision of the layers that int8 and float8 do not quantize. Default: float16, or float32 for ONNX files "
+    "with --placement inputs_and_outputs.",
 )
 
 
@@ -82,7 +81,7 @@ def check_calibration(precision: Precision, calibration: Calibration) -> None:
         click.UsageError: the options contradict one another.
     """
     if precision in CALIBRATED and not calibration.images:
-        raise click.UsageError(f"--precision {precision} needs images like those in use: --calibrate DIR")
+        raise click.UsageError(f"--precision {precision} needs images like those in production: --calibrate DIR")
     given = [_OPTIONS[name] for name in calibration.given()]
     if precision not in CALIBRATED and given:
         raise click.UsageError(f"{', '.join(given)}: only for --precision int8 and float8")
@@ -349,9 +348,9 @@ def _of_file(path: Path) -> tuple[str, ...]:
 
 OPEN_TRANSFORM: Final = "none"
 TRANSFORM_HELP: Final = (
-    "For classification: how an image becomes the input, by the library that trained the model: torchvision-v1, "
-    "torchvision-v2, timm, yolov5 or ultralytics; parameters may follow: timm:crop_pct=0.95,interpolation=bicubic. "
-    "Default: what the model file says."
+    "For classification: how an image becomes the input, named after the library that trained the model: "
+    "torchvision-v1, torchvision-v2, timm, yolov5 or ultralytics; parameters can follow: "
+    "timm:crop_pct=0.95,interpolation=bicubic. Default: as stated in the model file."
 )
 OPTION_OF: Mapping[str, str] = MappingProxyType(
     {
@@ -390,61 +389,61 @@ RUNTIME_PRECISIONS = ("float32", "bfloat16")
 device = option(
     "--device",
     metavar="cpu|cuda[:N,…|:all]",
-    help="Where to run; cuda:all and cuda:0,cuda:1 share the work among GPUs. Default: cpu, or the first GPU for an "
-    "engine.",
+    help="Where to run; cuda:all and cuda:0,cuda:1 share the work between GPUs. Default: cpu, or the first GPU for "
+    "an engine.",
 )
 runtime = option(
     "--runtime",
     metavar="NAME",
-    help="Library that runs the network: onnxruntime, openvino, tensorrt, or auto, which prints its choice and why. "
-    "Default: onnxruntime, or tensorrt for an engine.",
+    help="Library that runs the network: onnxruntime, openvino, tensorrt, or auto, which prints its choice and the "
+    "reason. Default: onnxruntime, or tensorrt for an engine.",
 )
 runtime_precision = option(
     "--runtime-precision",
     type=click.Choice(RUNTIME_PRECISIONS),
     help="Arithmetic that the runtime uses for float32 layers. bfloat16 needs openvino and a processor that supports "
-    "it; its answers differ slightly. Default: float32.",
+    "it; results differ slightly. Default: float32.",
 )
 decode = option(
     "--decode",
     type=click.Choice(("auto", "gpu", "cpu")),
     default="auto",
-    help="Who decodes image files, videos and streams if the model runs on a GPU: cpu; gpu, which fails if it cannot "
-    "decode, and does not notice damage inside the frames of a video; or auto, which takes the GPU for what it can "
-    "decode, except video files, whose damaged frames only the CPU tells.",
+    help="What decodes image files, videos and streams for a model on a GPU. auto: the GPU where it can, but the CPU "
+    "for video files, because only the CPU detects damaged frames. gpu: the GPU, or an error if it cannot; damage "
+    "inside video frames goes unnoticed. cpu: the CPU.",
 )
 imgsz = option(
     "--imgsz",
     type=image_size,
     metavar="640|HxW",
-    help="Input size of the model in pixels. Default: the size fixed in the graph, else that of the "
-    "training if the checkpoint says it, else 640, or 224 for classification.",
+    help="Input size of the model in pixels. Default: the size fixed in the graph, else the training size if the "
+    "checkpoint states it, else 640, or 224 for classification.",
 )
 head = option(
     "--head",
     type=click.Choice(get_args(HeadChoice)),
-    help="Of a checkpoint with two heads (YOLOv10, YOLO26), the one that answers. one2many needs NMS, one2one does "
-    "not. Default: the one that the output form needs, else the one that the version that wrote the checkpoint uses.",
+    help="Which head of a checkpoint with two (YOLOv10, YOLO26) to use. one2many needs NMS, one2one does not. "
+    "Default: the one that the output form needs, else the one used by the version that wrote the checkpoint.",
 )
 names = option(
     "--names",
     type=class_names,
     metavar="A,B,C|FILE",
-    help="Class names to use instead of the model's: a list with commas, a file with one name per line, or a YAML file "
-    "with 'names:'.",
+    help="Class names to use instead of the model's: a comma-separated list, a file with one name per line, or a "
+    "YAML file with 'names:'.",
 )
 names_from = option(
     "--names-from",
     type=folder_names,
     metavar="DIR",
-    help="Take the class names from the folders in this folder, sorted as ImageFolder sorts them.",
+    help="Take the class names from the subfolders of this folder, sorted as ImageFolder sorts them.",
 )
 transform = option("--transform", type=transform_text, metavar="NAME", help=TRANSFORM_HELP)
 open_transform = option(
     "--transform",
     type=transform_text,
     metavar="NAME",
-    help=f"{TRANSFORM_HELP} none leaves it open, so that it must be given when the model is used.",
+    help=f"{TRANSFORM_HELP} none leaves it open; it must then be given when the model is used.",
 )
 aliases = option(
     "--alias",
@@ -452,11 +451,11 @@ aliases = option(
     type=alias_pair,
     multiple=True,
     metavar="OLD.PATH=models.common.C3",
-    help="Read a fork's class as the official class that it is equal to; may be repeated. Model files that are written "
-    "record it.",
+    help="Treat a fork's class as the official class with the same behaviour; may be repeated. Recorded in the model "
+    "file that is written.",
 )
-overwrite = flag("--overwrite", help="Replace output files that exist.")
-recursive = flag("--recursive", help="Also search all folders inside the given folders.")
+overwrite = flag("--overwrite", help="Replace existing output files.")
+recursive = flag("--recursive", help="Also search the subfolders of the given folders.")
 json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")
 
 conf = option("--conf", type=FRACTION, metavar="FLOAT", help="Keep only boxes with a score above this. Default: 0.25.")

@@ -70,8 +70,8 @@ WITHOUT_EFFECT: Final = MappingProxyType(
 )
 """Name of a task → options that its help leaves out. They are refused with the models of that task."""
 _DOES: Final = "Run a model on images."
-_NAMES: Final = "The names detect, segment, pose, obb and classify do the same, and refuse a model of another task."
-_ONE_TASK: Final = "A model of another task is refused; 'yoloship predict' runs models of every task."
+_NAMES: Final = "The commands detect, segment, pose, obb and classify do the same, but refuse models for other tasks."
+_ONE_TASK: Final = "Models for other tasks are refused; 'yoloship predict' runs models for every task."
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "source",
     metavar="SOURCE...",
     many=True,
-    help="Images, folders, patterns, lists, archives, videos, cameras and addresses, or NAME:TEXT to say which it is.",
+    help="Images, folders, patterns, lists, archives, videos, cameras and addresses, or NAME:TEXT to choose the kind.",
 )
 @option(
     "--conf",
@@ -259,10 +259,10 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "--iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop a box whose IoU with a better box is above this. Default: 0.45 for YOLOv5 and 0.7 for "
-    "Ultralytics' models, as their own tools have it, or the value built into a graph with NMS.",
+    help="Drop a box whose IoU with a better box is above this. Default: 0.45 for YOLOv5 and 0.7 for Ultralytics' "
+    "models, as in their own tools, or the value built into a graph with NMS.",
 )
-@flag("--agnostic-nms", help="Let a box also drop overlapping boxes of other classes.")
+@flag("--agnostic-nms", help="Drop overlapping boxes of other classes too.")
 @option(
     "--max-det",
     type=COUNT,
@@ -285,34 +285,37 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 )
 @flag(
     "--retina-masks",
-    help="Compute masks at the resolution of the image, not of the network's input: finer edges, but slower.",
+    help="Compute masks at the resolution of the image instead of the network's input: finer edges, but slower.",
 )
 @option(
     "--mask-rule",
     metavar="yolov5|ultralytics-8.4.61|...",
-    help="Make masks as this version of the official tools does. Default: the one that wrote the checkpoint.",
+    help="Compute masks as this version of the official tools does. Default: the version that wrote the checkpoint.",
 )
 @option(
     "--slice",
     "slice_hw",
     type=image_size,
     metavar="640|HxW",
-    help="Find what is small in large images: run the model on overlapping tiles of this size, in pixels of the image, "
-    "and on the whole image. --max-det is then for each tile.",
+    help="Find small objects in large images: run the model on overlapping tiles of this size, in pixels of the "
+    "image, and on the whole image. --max-det then applies to each tile.",
 )
 @option(
     "--slice-overlap",
     type=FRACTION,
     metavar="FLOAT",
-    help="Share of a tile that the next one shows again. An object up to this size lies whole in a tile. Default: 0.2.",
+    help="Share of a tile that overlaps the next one. Objects up to this size lie completely inside a tile. Default: "
+    "0.2.",
 )
 @option(
     "--slice-merge",
     type=click.Choice(("iou", "ios")),
-    help="Which boxes of tiles are of one object: those with an IoU above 0.5, or, with ios, those that have more than "
-    "half of the smaller box in common. Default: iou.",
+    help="When boxes from different tiles are the same object: iou, if their IoU is above 0.5; ios, if they share "
+    "more than half of the smaller box. Default: iou.",
 )
-@flag("--no-slice-whole", help="Run the model on the tiles only: it then finds large objects in parts, and joins them.")
+@flag(
+    "--no-slice-whole", help="Run the model only on the tiles. Large objects are then found in parts, which are joined."
+)
 @options.names
 @options.names_from
 @options.head
@@ -325,7 +328,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 @sink_options
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images and videos.")
 @flag("--hide-labels", help="Draw without labels.")
-@flag("--hide-conf", help="Leave the scores out of the labels.")
+@flag("--hide-conf", help="Draw labels without scores.")
 @option(
     "--line-width",
     type=WholeNumber(1, MAX_LINE_PX),
@@ -345,7 +348,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "--zones",
     type=FILE,
     metavar="FILE",
-    help="Count objects in zones and at lines, which this YAML or JSON file describes. It tracks, too.",
+    help="Count objects in the zones and at the lines in this YAML or JSON file. Turns tracking on.",
 )
 @option(
     "--vid-stride",
@@ -354,8 +357,8 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     metavar="N",
     help="Take every N-th frame of a video or a camera; 1 takes all.",
 )
-@flag("--allow-http", help="Read images by plain http too, which anybody on the way can change.")
-@flag("--allow-private", help="Read images from addresses of private networks and of this machine too.")
+@flag("--allow-http", help="Also read images over plain http, which anybody on the network path can change.")
+@flag("--allow-private", help="Also read images from addresses in private networks and on this machine.")
 @live_options.policy
 @live_options.timeout
 @live_options.retries
@@ -363,15 +366,15 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 @live_options.show_at
 @flag(
     "--resume",
-    help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
+    help="Keep a log beside the outputs, and continue where an earlier run of the same command was stopped or killed.",
 )
 @option(
     "--workers",
     type=options.worker_count,
     metavar="auto|N",
-    help="Cores to keep busy, for the CPU; says how they are shared. Default: all that this process may use.",
+    help="CPU cores to use; prints how they are shared out. Default: all that this process may use.",
 )
-@flag("--json-progress", help="Write the progress on stderr as JSON lines, one a second, for other programs.")
+@flag("--json-progress", help="Write the progress to stderr as JSON lines, one per second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -420,9 +423,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     quiet: bool,
     **sinks: Path | None,
 ) -> None:
-    """Run a model on images. Prints a table, and writes annotated images and the files that you ask for.
+    """Run a model on images. Prints a table, and writes annotated images and the output files that you ask for.
 
-    The names detect, segment, pose, obb and classify do the same, and refuse a model of another task.
+    The commands detect, segment, pose, obb and classify do the same, but refuse models for other tasks.
 
     An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """

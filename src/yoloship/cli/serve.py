@@ -28,11 +28,16 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
     "models",
     metavar="[NAME=]MODEL...",
     many=True,
-    help="Checkpoints, ONNX files, engines, release names. NAME is the model's name in addresses. Default: the file's "
-    "name without its suffix.",
+    help="Checkpoints, ONNX files, engines, release names. NAME is the model's name in URLs. Default: the file name "
+    "without its suffix.",
 )
-@option("--host", metavar="ADDRESS", default=LOOPBACK[0], help="Address to listen at; 0.0.0.0 is all of this machine.")
-@option("--port", type=WholeNumber(0, 65_535), metavar="N", default=8000, help="Port to listen at; 0 takes a free one.")
+@option(
+    "--host",
+    metavar="ADDRESS",
+    default=LOOPBACK[0],
+    help="Address to listen on; 0.0.0.0 is all addresses of this machine.",
+)
+@option("--port", type=WholeNumber(0, 65_535), metavar="N", default=8000, help="Port to listen on; 0 takes a free one.")
 @options.device
 @options.runtime
 @options.runtime_precision
@@ -42,48 +47,64 @@ _PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "p
 @options.max_det
 @options.names
 @options.transform
-@option("--api-keys", type=FILE, metavar="FILE", help="Answer only requests with an API key of this file, one a line.")
+@option(
+    "--api-keys",
+    type=FILE,
+    metavar="FILE",
+    help="Answer only requests with an API key from this file (one key per line).",
+)
 @option("--tls-cert", type=FILE, metavar="FILE", help="Serve HTTPS with this certificate (PEM).")
-@option("--tls-key", type=FILE, metavar="FILE", help="The key of the certificate. Default: in the certificate's file.")
+@option(
+    "--tls-key",
+    type=FILE,
+    metavar="FILE",
+    help="The private key of the certificate. Default: the key in the certificate file.",
+)
 @option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="At a loopback address: also answer requests for this host name; may be repeated.",
+    help="On a loopback address: also answer requests for this host name; may be repeated.",
 )
-@flag("--allow-urls", help="Fetch images that requests name by an address of https, but none in private networks.")
-@option("--max-body", type=byte_size, metavar="SIZE", default="32MB", help="Longest body of a request.")
-@option("--max-pixels", type=COUNT, metavar="N", default=50_000_000, help="Most pixels of an image.")
-@option("--max-images", type=COUNT, metavar="N", default=32, help="Most images of a request.")
-@option("--queue", type=COUNT, metavar="N", help="Images of a model that may wait. Default: by the model's speed.")
+@flag("--allow-urls", help="Allow requests to name images by https URL; addresses in private networks are refused.")
+@option("--max-body", type=byte_size, metavar="SIZE", default="32MB", help="Maximum size of a request body.")
+@option("--max-pixels", type=COUNT, metavar="N", default=50_000_000, help="Maximum number of pixels in an image.")
+@option("--max-images", type=COUNT, metavar="N", default=32, help="Maximum number of images in a request.")
+@option(
+    "--queue",
+    type=COUNT,
+    metavar="N",
+    help="How many images of a model may wait or run. Default: depends on the model's speed.",
+)
 @option(
     "--deadline",
     type=Number(min=0.001, max=3600),
     metavar="SECONDS",
     default=10.0,
-    help="Longest time until an answer. A request may ask for less with the header X-Deadline-Ms.",
+    help="Longest time until a response. A request can ask for less with the header X-Deadline-Ms.",
 )
 @option(
     "--drain",
     type=Number(min=1, max=3600),
     metavar="SECONDS",
     default=30.0,
-    help="Time for the requests under way when the server is asked to end.",
+    help="Time to finish current requests when the server is asked to stop.",
 )
 @option(
     "--processes",
     type=WholeNumber(1, 64),
     metavar="N",
     default=1,
-    help="Server processes at the port, each with the models. For a GPU that one process cannot feed. Default: 1.",
+    help="Server processes on the port, each with its own copy of the models. For a GPU that one process cannot keep "
+    "busy.",
 )
-@flag("--no-reload", help="Do not load a model again when its file is replaced.")
-@option("--log", type=click.Choice(["json", "text", "none"]), default="text", help="Form of the log lines on stderr.")
+@flag("--no-reload", help="Do not reload a model when its file is replaced.")
+@option("--log", type=click.Choice(["json", "text", "none"]), default="text", help="Format of the log lines on stderr.")
 def serve(models: tuple[str, ...], **given: Any) -> None:
     """Serve models over HTTP: images in, results out.
 
-    POST an image to /v1/models/NAME/predict. / is a page to try the models, /docs lists all addresses, /readyz tells
-    whether the models are warm, and /metrics is for Prometheus. docs/serve.md explains it.
+    POST an image to /v1/models/NAME/predict. / is a page to try the models, /docs lists all endpoints, /readyz says
+    whether the models are ready, and /metrics is for Prometheus. docs/serve.md has the details.
     """
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:

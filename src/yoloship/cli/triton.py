@@ -62,7 +62,7 @@ class _Triton(Command):
     "models",
     metavar="[NAME=]MODEL...",
     many=True,
-    help="Checkpoints, ONNX files, engines, release names. NAME is the model's name in the server. Default: the file's "
+    help="Checkpoints, ONNX files, engines, release names. NAME is the model's name on the server. Default: the file "
     "name without its suffix.",
 )
 @option(
@@ -71,7 +71,7 @@ class _Triton(Command):
     type=FILE,
     required=True,
     metavar="DIR",
-    help="The repository. It is made if it does not exist; other models in it stay.",
+    help="The model repository. It is created if it does not exist; other models in it are kept.",
 )
 @option(
     "--backend",
@@ -83,14 +83,15 @@ class _Triton(Command):
     "--input",
     "input_form",
     type=click.Choice(INPUTS),
-    help="What a request brings. For python: file, the bytes of an image file (default), or pixels, (H,W,3) uint8 BGR. "
-    "For a graph made of a checkpoint: image, (H,W,3) uint8 BGR, letterboxed (default), or float, (3,H,W) RGB in 0..1.",
+    help="What a request contains. For python: file, the bytes of an image file (default), or pixels, (H,W,3) uint8 "
+    "BGR. For a graph made from a checkpoint: image, (H,W,3) uint8 BGR, letterboxed (default), or float, (3,H,W) RGB "
+    "in 0..1.",
 )
 @option(
     "--output",
     "output_form",
     type=click.Choice(tuple(FORMS)),
-    help=f"For onnxruntime: output of a graph made of a checkpoint. {FORMS_HELP} Default: nms, or raw for "
+    help=f"For onnxruntime: output of a graph made from a checkpoint. {FORMS_HELP} Default: nms, or raw for "
     "classification.",
 )
 @options.imgsz
@@ -101,7 +102,7 @@ class _Triton(Command):
     "--max-batch",
     type=COUNT,
     metavar="N",
-    help="Images of the largest batch that the server makes. Default: 8, or the largest that an engine takes.",
+    help="Largest batch that the server makes. Default: 8, or the largest that an engine takes.",
 )
 @option(
     "--preferred-batch",
@@ -115,37 +116,37 @@ class _Triton(Command):
     type=Number(0, 10_000),
     metavar="MS",
     default=0.0,
-    help="How long a request may wait for others. 0 makes batches of what waits anyway while the model is busy.",
+    help="How long a request may wait for others. 0 puts only requests that wait for a busy model into one batch.",
 )
-@option("--instances", type=COUNT, metavar="N", default=1, help="Copies of the model, on each GPU or on the CPU.")
+@option("--instances", type=COUNT, metavar="N", default=1, help="Copies of the model on each GPU, or on the CPU.")
 @option(
     "--device",
     metavar="auto|cpu|cuda[:N,N]",
-    help="Where the server runs the model. Default: cpu for python, cuda for an engine, else auto: GPUs, if it has "
-    "any.",
+    help="Where the server runs the model. Default: cpu for python, cuda for an engine, else auto (GPUs, if there "
+    "are any).",
 )
 @option(
     "--config",
     "configs",
     multiple=True,
     metavar="NAME:KEY=VALUE,...",
-    help="One more configuration, configs/NAME.pbtxt, for servers started with --model-config-name=NAME; may be "
-    f"repeated. Keys: {', '.join(_KEYS)}. Several preferred batches or GPUs have + between them.",
+    help="An additional configuration, configs/NAME.pbtxt, for servers started with --model-config-name=NAME; may be "
+    f"repeated. Keys: {', '.join(_KEYS)}. Separate several preferred batches or GPUs with +.",
 )
 @options.head
 @options.names
 @options.names_from
 @options.aliases
 @options.transform
-@option("--overwrite", is_flag=True, help="Replace models of the same names. Other folders are never replaced.")
+@option("--overwrite", is_flag=True, help="Replace models with the same name. Other folders are never replaced.")
 def triton(models: tuple[str, ...], output_dir: Path, **given: Any) -> None:
-    """Write a repository that a Triton server runs: a folder for each model, with its configuration written out.
+    """Write a model repository for a Triton server: a folder for each model, with its complete configuration.
 
-    "yoloship triton check URL" compares a running server with the model; its --help has its options. docs/triton.md
-    leads from a checkpoint to a server in a container.
+    "yoloship triton check URL" compares a running server with the model; its --help lists its options. docs/triton.md
+    shows the way from a checkpoint to a server in a container.
 
-    With the Python backend, the server needs yoloship: pip install yoloship in its container. The other backends need
-    nothing more; a client letterboxes images itself then.
+    With the Python backend, the server needs yoloship: run pip install yoloship in its container. The other backends
+        need nothing more, but clients have to letterbox the images themselves.
     """
     from yoloship.triton.repository import Request, write_repository
 

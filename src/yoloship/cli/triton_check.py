@@ -28,9 +28,11 @@ MIN_IOU: Final = 0.97
         "yoloship triton check localhost:8000 --model best.pt photos/ --json report.json",
     )
 )
-@argument("url", metavar="URL", help="The server: HOST:PORT, or an address with http:// or https://.")
+@argument("url", metavar="URL", help="The server: HOST:PORT, or a URL with http:// or https://.")
 @argument("sources", metavar="SOURCE...", many=True, help="Images, folders or patterns.")
-@option("--model", required=True, metavar="MODEL", help="The model that the server should have: a file, or a release.")
+@option(
+    "--model", required=True, metavar="MODEL", help="The model that the server should have: a file or a release name."
+)
 @option("--name", metavar="NAME", help="Name of the model on the server. Default: the file's name without its suffix.")
 @option(
     "--conf",
@@ -41,21 +43,33 @@ MIN_IOU: Final = 0.97
 @options.imgsz
 @options.names
 @options.transform
-@option("--min-agreement", type=FRACTION, metavar="FLOAT", default=0.99, help="Smallest share that both must find.")
-@option("--min-iou", type=FRACTION, metavar="FLOAT", default=MIN_IOU, help="Smallest mean overlap of what both find.")
+@option(
+    "--min-agreement",
+    type=FRACTION,
+    metavar="FLOAT",
+    default=0.99,
+    help="Minimum share of objects that both must find.",
+)
+@option(
+    "--min-iou",
+    type=FRACTION,
+    metavar="FLOAT",
+    default=MIN_IOU,
+    help="Minimum mean overlap of the objects that both find.",
+)
 @option(
     "--max-score-difference",
     type=FRACTION,
     metavar="FLOAT",
     default=0.02,
-    help="Largest mean difference between the scores of what both find.",
+    help="Maximum mean difference between the scores of objects that both find.",
 )
 @option(
     "--timeout",
     type=Number(0.1, 3600),
     metavar="SECONDS",
     default=30.0,
-    help="Longest wait for the next bytes of the server.",
+    help="Longest wait for the next bytes from the server.",
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report as JSON; - is stdout.")
 @options.overwrite
@@ -77,10 +91,10 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
     recursive: bool,
 ) -> None:
-    """Compare the answers of a running server with those of the model here. The exit code is 1 if they differ.
+    """Compare the results of a running server with those of a local model. The exit code is 1 if they differ.
 
-    The server can be Triton or any other that speaks the open inference protocol, version 2, such as yoloship serve. It
-    can run our model in Triton's Python backend, or a network, whose images are prepared here.
+    The server can be Triton or any other server with the open inference protocol, version 2, such as yoloship serve. It
+    can run our model in Triton's Python backend, or only a network; the images are then prepared locally.
     """
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.verification import Tolerances

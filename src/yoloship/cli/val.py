@@ -48,31 +48,31 @@ SHOWN_FAULTS = 5
     type=SOURCE,
     metavar="DATA",
     help="The dataset: a data.yaml, a list or folder of images with YOLO labels, a COCO JSON file, a Pascal VOC "
-    "folder, or for classification a folder with a folder of images for each class.",
+    "folder, or, for classification, a folder with a subfolder of images for each class.",
 )
 @option("--split", metavar="NAME", default="val", help="Part of the dataset: val, test or train.")
 @option(
     "--images",
     type=FILE,
     metavar="DIR",
-    help="With a COCO JSON file: the folder of its images. Default: the usual places beside the file.",
+    help="For a COCO JSON file: the folder of its images. Default: the usual places near the file.",
 )
 @option(
     "--as",
     "rules",
     type=click.Choice(RULES),
     default="coco",
-    help="Rules of the numbers. coco: COCO's evaluator on the answers that predict gives. yolov5: what YOLOv5's val.py "
-    "prints, with its own images, suppression, matching and average precision.",
+    help="Rules for the numbers. coco: COCO's evaluator on the results of predict. yolov5: what YOLOv5's val.py "
+    "prints, with its own input images, NMS, matching and average precision.",
 )
 @options.imgsz
 @flag(
     "--rect/--square",
     default=None,
-    help="Keep the shape of each image, padded to the model's stride, or pad to the square. Default: square; with "
-    "--as yolov5, rect for a checkpoint.",
+    help="Keep the shape of each image, padded to the model's stride, or pad to a square. Default: square; with --as "
+    "yolov5, rect for a checkpoint.",
 )
-@option("--batch", type=COUNT, metavar="N", help="With --as yolov5: images that share a rectangle. Default: 32.")
+@option("--batch", type=COUNT, metavar="N", help="With --as yolov5: how many images share a rectangle. Default: 32.")
 @option("--conf", type=FRACTION, metavar="FLOAT", help="Drop detections with a score at or below this. Default: 0.001.")
 @option(
     "--iou",
@@ -81,13 +81,13 @@ SHOWN_FAULTS = 5
     help="Drop a box whose IoU with a better box of its class is above this. Default: that of the model's own "
     "validation, 0.6 for YOLOv5 and 0.7 for Ultralytics' models.",
 )
-@option("--max-det", type=COUNT, metavar="N", help="Keep at most this many detections of an image. Default: 300.")
+@option("--max-det", type=COUNT, metavar="N", help="Keep at most this many detections per image. Default: 300.")
 @flag("--single-cls", help="Count all classes as one.")
 @option(
     "--at",
     type=FRACTION,
     metavar="FLOAT",
-    help="Score from which precision, recall, the confusion matrix and the drawn images count. Default: the one with "
+    help="Score threshold for precision, recall, the confusion matrix and the drawn images. Default: the one with "
     "the best mean F1.",
 )
 @options.device
@@ -109,19 +109,22 @@ SHOWN_FAULTS = 5
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write all numbers as JSON; - is stdout.")
 @option("--save-json", type=FILE, metavar="FILE", help="Write the detections in COCO's results format (JSON).")
-@option("--save-truth", type=FILE, metavar="FILE", help="Write the truth in COCO's format (JSON), with the same ids.")
+@option(
+    "--save-truth", type=FILE, metavar="FILE", help="Write the ground truth in COCO's format (JSON), with the same ids."
+)
 @option(
     "--ids",
     type=click.Choice(IDS),
     default="coco",
-    help="Ids in these two files. coco: those of the dataset's COCO file, else images and categories from 1. yolov5: "
-    "the number or name of the image file, and categories from 0.",
+    help="Ids in these two files. coco: those of the dataset's COCO file, else images and categories numbered from "
+    "1. yolov5: the number or name of the image file, and categories from 0.",
 )
 @option(
     "--min-map",
     type=FRACTION,
     metavar="FLOAT",
-    help="Exit with 1 if a model's mAP over IoU 0.5 to 0.95 is below this; for classification, its top-1 accuracy.",
+    help="Exit with code 1 if a model's mAP over IoU 0.5 to 0.95 is below this; for classification, its top-1 "
+    "accuracy.",
 )
 @options.overwrite
 def val(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -156,8 +159,8 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Measure how good models are on a dataset: mAP, precision, recall and F1 of each class, or accuracy.
 
-    Official mAP is not one number: YOLOv5, Ultralytics and COCO compute it in different ways. --as says whose rules
-    are used, and the output repeats it. docs/val.md explains each number.
+    YOLOv5, Ultralytics and COCO compute mAP in different ways. --as chooses the rules, and the output names them.
+    docs/val.md explains each number.
     """
     from yoloship._util.writing import write_bytes
     from yoloship.validate.choices import ValOptions

@@ -40,8 +40,8 @@ MIN_IOU = 0.97
     "b",
     metavar="[B]",
     required=False,
-    help="The model to check, or a reference.npz from the training environment. With --runtime or --runtime-precision "
-    "it may be left out; A is then compared with itself in that runtime.",
+    help="The model to check, or a reference.npz from the training environment. With --runtime or "
+    "--runtime-precision you can leave it out; A is then compared with itself in that runtime.",
 )
 @option(
     "--images",
@@ -54,9 +54,9 @@ MIN_IOU = 0.97
     "--labels",
     type=FILE,
     metavar="DIR",
-    help="Folder of YOLO text labels of the models' task, arranged like the images, to compare mAP too. For "
-    "classification: a folder with a folder of images for each class, to compare accuracy. Default for "
-    "classification: the folders of the images, if they have the names of classes.",
+    help="Folder of YOLO label files for the models' task, arranged like the images, to compare mAP too. For "
+    "classification: a folder with a subfolder of images for each class, to compare accuracy. Default for "
+    "classification: the folders of the images, if they are named after classes.",
 )
 @option(
     "--conf",
@@ -85,29 +85,29 @@ MIN_IOU = 0.97
     type=FRACTION,
     metavar="FLOAT",
     default=0.99,
-    help="Smallest share of detections that both models must find; for classification, of images with the same most "
+    help="Minimum share of detections that both models must find; for classification, of images with the same most "
     "probable class.",
 )
 @option(
     "--min-iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Smallest mean IoU of what both find: of boxes, of masks, of oriented boxes (probabilistic IoU) or of "
-    f"keypoints (OKS). Default: {MIN_IOU}.",
+    help="Minimum mean overlap of what both find: IoU of boxes or masks, probabilistic IoU of oriented boxes, or OKS "
+    f"of keypoints. Default: {MIN_IOU}.",
 )
 @option(
     "--max-score-difference",
     type=FRACTION,
     metavar="FLOAT",
     default=0.02,
-    help="Largest mean difference between the scores of objects that both find, or of the most probable class.",
+    help="Maximum mean difference between the scores of objects that both find, or of the most probable class.",
 )
 @option(
     "--max-map-drop",
     type=FRACTION,
     metavar="FLOAT",
-    help="With --labels: largest loss of mAP (boxes, masks, keypoints or oriented boxes over 0.5 to 0.95), or of top-1 "
-    f"accuracy. Default: {MAX_MAP_DROP}.",
+    help="With --labels: maximum loss of mAP (boxes, masks, keypoints or oriented boxes over 0.5 to 0.95), or of "
+    f"top-1 accuracy. Default: {MAX_MAP_DROP}.",
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report as JSON; - is stdout.")
 @option(
@@ -115,8 +115,8 @@ MIN_IOU = 0.97
     "report_file",
     type=FILE,
     metavar="FILE.json",
-    help="Write a report that you can send to us: versions, GPU and differences, without paths, names of files, "
-    "machines or users. docs/proofs.md says how.",
+    help="Write a report that you can send to us: versions, GPU and differences, without paths or names of files, "
+    "machines or users. See docs/proofs.md.",
 )
 @option("--plot", type=FILE, metavar="FILE.png", help="Plot the scores and the IoU of both models.")
 @options.overwrite
@@ -146,10 +146,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Compare two files of one model on images. The exit code is 1 if they differ by more than is allowed.
 
-    What is compared is what the task is about: boxes, masks, keypoints, oriented boxes, or the most probable class.
+    Depending on the task, it compares boxes, masks, keypoints, oriented boxes, or the most probable class.
 
-    B can also be a NumPy archive with the arrays images and output from the model's training environment. Then the
-    graph that export writes for A is compared with them row by row. docs/verify.md shows how to make the archive.
+    B can also be a NumPy archive with the arrays images and output from the model's training environment. The graph
+    that export writes for A is then compared with these arrays row by row. docs/verify.md shows how to make the
+    archive.
 
     Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU. The time shown for
     such a file is meaningless.

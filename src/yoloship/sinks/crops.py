@@ -45,7 +45,7 @@ class Crops(Sink):
 
     option = ("--crops",)
     metavar = "DIR"
-    help = "Folder for the objects cut out of their images, in a folder for each class."
+    help = "Folder for crops of the objects, in a subfolder for each class."
     suffix = ".jpg"
     target = "folder"
     needs_images = True

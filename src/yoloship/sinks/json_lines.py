@@ -15,7 +15,7 @@ class JsonLines(TextSink):
     """The objects of `json_record`, each followed by a newline. The file can be read while it grows."""
 
     option = ("--jsonl",)
-    help = "Write the results as JSON Lines, one object for each image; - is stdout."
+    help = "Write the results as JSON Lines, one object per image; - is stdout."
     suffix = ".jsonl"
 
     def record(self, entry: Entry) -> bytes:

@@ -40,7 +40,7 @@ class YoloLabels(Sink):
 
     option = ("--txt",)
     metavar = "DIR"
-    help = "Folder for YOLO label files, one for each image: boxes, masks, keypoints or corners from 0 to 1."
+    help = "Folder for YOLO label files, one per image: boxes, masks, keypoints or corners from 0 to 1."
     suffix = ".txt"
     target = "folder"
     needs_boxes = True
@@ -102,7 +102,7 @@ class ScoredLabels(YoloLabels):
     """The same files with the score at the end of each line."""
 
     option = ("--txt-conf",)
-    help = "As --txt, with the score at the end of each line."
+    help = "Like --txt, with the score at the end of each line."
     has_scores = True
 
 

@@ -96,7 +96,7 @@ class RawForm(BoxForm):
     """Every cell decoded, in one output, laid out as the family's `Rows` say."""
 
     name = RAW
-    description = "(B,N,5+C), the field's standard"
+    description = "(B,N,5+C), the usual form"
     count = 1
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:

@@ -88,7 +88,7 @@ class _ObbForm(BoxForm):
 class RawObb(_ObbForm, RawForm):
     """Every cell decoded, in one output, (B, 4 + C + 1, N)."""
 
-    description = "(B,4+C+1,N), the field's standard"
+    description = "(B,4+C+1,N), the usual form"
 
 
 class HeadsObb(_ObbForm, HeadsForm):

@@ -98,7 +98,7 @@ class _PoseForm(BoxForm):
 class RawPose(_PoseForm, RawForm):
     """Every cell decoded, in one output, (B, 4 + C + K·D, N)."""
 
-    description = "(B,4+C+K*D,N), the field's standard"
+    description = "(B,4+C+K*D,N), the usual form"
 
 
 class HeadsPose(_PoseForm, HeadsForm):

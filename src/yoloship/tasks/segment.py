@@ -133,7 +133,7 @@ class RawSegments(SegmentForm):
 
     boxes = RawForm()
     name = boxes.name
-    description = "(B,N,5+C+32) and prototypes, the field's standard"
+    description = "(B,N,5+C+32) and prototypes, the usual form"
 
 
 class HeadsSegments(SegmentForm):

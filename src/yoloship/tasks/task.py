@@ -215,7 +215,7 @@ class Task(ABC, Generic[AnswerT, ResultT]):
         title: What people call such a model: "detection model".
         noun: One answer, and several: "detection", "detections".
         measure: The usual number for how good such a model is.
-        forms: The output forms that its models have; the first is the field's standard.
+        forms: The output forms that its models have; the first is the usual one.
         options: Which of the options of `DetectOptions` have an effect; others are refused by name.
         has_boxes: Whether every answer has a box, so that formats of boxes can hold it.
         stages: What the CPU does before the network, right after it, and at the end, as `Detector.profile` calls it.

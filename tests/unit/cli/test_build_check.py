@@ -138,7 +138,7 @@ def test_a_check_finds_taken_names_and_full_disks(
         (["--imgsz", "320:640"], "is not a size"),
         (["--workspace", "12"], "--workspace: bad build option"),
         (["--max-drop", "0.1"], "--max-drop: only for --precision int8 and float8"),
-        (["--precision", "int8"], "needs images like those in use: --calibrate DIR"),
+        (["--precision", "int8"], "needs images like those in production: --calibrate DIR"),
         (["--precision", "float16", "--calibrate", "IMAGES"], "--calibrate: only for --precision int8 and float8"),
         (["--conf", "0.3"], "need --output nms"),
     ],

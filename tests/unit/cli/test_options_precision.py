@@ -14,8 +14,8 @@ from yoloship.conversion import Calibration
 @pytest.mark.parametrize(
     ("precision", "given", "words"),
     [
-        ("int8", {}, "--precision int8 needs images like those in use: --calibrate DIR"),
-        ("float8", {"max_drop": 0.5}, "--precision float8 needs images like those in use: --calibrate DIR"),
+        ("int8", {}, "--precision int8 needs images like those in production: --calibrate DIR"),
+        ("float8", {"max_drop": 0.5}, "--precision float8 needs images like those in production: --calibrate DIR"),
         ("float16", {"images": ("a.jpg",)}, "--calibrate: only for --precision int8 and float8"),
         (
             "float32",

@@ -70,7 +70,7 @@ def test_the_help_of_a_task_leaves_out_what_has_no_effect_and_nothing_else(task:
 def test_the_help_of_a_task_says_what_it_refuses(task: str) -> None:
     helped = " ".join(run(task, "--help").out.split())
     assert f"{COMMANDS[task]} Prints a table" in helped
-    assert "A model of another task is refused; 'yoloship predict' runs models of every task." in helped
+    assert "Models for other tasks are refused; 'yoloship predict' runs models for every task." in helped
     assert "do the same" not in helped
     assert "Run a model on images. Prints a table" in (predict.help or "")
 

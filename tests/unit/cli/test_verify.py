@@ -110,7 +110,7 @@ def test_export_writes_each_precision(precision: str) -> None:
     ("options", "words"),
     [
         (["--remainder", "float16"], "--remainder is now called --other-layers"),
-        (["--precision", "int8"], "needs images like those in use: --calibrate DIR"),
+        (["--precision", "int8"], "needs images like those in production: --calibrate DIR"),
         (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
         (["--calibrate", "images"], "only for --precision int8 and float8"),
         (["--labels", "images"], "--labels: only for --precision int8 and float8"),
