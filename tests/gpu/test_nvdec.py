@@ -11,7 +11,9 @@ import pytest
 from helpers.cuda_steps import bgr_of_planes
 from helpers.nvdec_stand_in import SIZE, StandInAv, device_rows
 from helpers.videos import Clip, read_back, write_clip
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.cuda.nvdec import FrameForm, Nvdec, NvdecDecoder, is_on_device
+from yoloship.cuda.stream import Fence, Stream
 from yoloship.errors import CudaError, DependencyError, ImageError, InputError
 from yoloship.images import ImageLimits
 
@@ -42,8 +44,9 @@ def decoded(nvdec: Nvdec, path: Path) -> list[tuple[Any, FrameForm]]:
         Clip(size=(194, 162), colour=(1, 2)),
         Clip(size=SIZE, codec="libx265", options={"x265-params": "log-level=none"}),
         Clip(size=SIZE, codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"}),
+        Clip(size=SIZE, codec="libsvtav1", options={"preset": "12"}),
     ],
-    ids=["h264", "h264 bt709 full", "hevc", "hevc 10 bits"],
+    ids=["h264", "h264 bt709 full", "hevc", "hevc 10 bits", "av1"],
 )
 def test_frames_on_the_device_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
     path = write_clip(tmp_path / "a.mp4", clip)
@@ -128,6 +131,36 @@ def test_an_image_of_a_closed_device_leaves_nothing_open(
     with pytest.raises(CudaError, match="is closed"):
         other.image(frame, form)
     assert device.usage() == before
+
+
+def test_the_last_image_of_closed_decoders_closes_what_it_needs(
+    device: Device, kernels: KernelSet, nvdec: Nvdec, tmp_path: Path
+) -> None:
+    found = decoded(nvdec, write_clip(tmp_path / "a.mp4", Clip(size=SIZE)))[:2]
+    before = device.usage()
+    other = Nvdec(device, kernels)
+    images = [other.image(frame, form) for frame, form in found]
+    other.close()
+    other.close()
+    images[0].close()
+    assert device.usage().counts["event"] == before.counts.get("event", 0) + 1  # which keeps the context for FFmpeg
+    images[1].close()
+    assert device.usage() == before
+
+
+def test_a_fence_holds_a_stream_back_until_the_other_is_done(device: Device) -> None:
+    with Stream(device) as worker, Stream(device) as other, PinnedBuffer(device, 1 << 24) as source:
+        with DeviceBuffer(device, 1 << 24) as middle, PinnedBuffer(device, 1 << 24) as target, Fence(worker) as fence:
+            sent, got = source.array(np.uint8, (1 << 24,)), target.array(np.uint8, (1 << 24,))
+            for value in range(1, 9):
+                sent[:] = value
+                upload(worker, middle.pointer, sent)
+                fence.hold(other)
+                download(other, got, middle.pointer)
+                other.sync()
+                assert got[-1] == got[0] == value
+        with pytest.raises(CudaError, match="is closed"):
+            fence.hold(other)
 
 
 def test_a_frame_beyond_the_limits_is_refused(nvdec: Nvdec, tmp_path: Path) -> None:

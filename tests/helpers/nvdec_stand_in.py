@@ -39,7 +39,7 @@ class StandInAv:
     """
 
     device: Device
-    codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "mpeg1video", "mpeg2video")
+    codecs: tuple[str, ...] = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video")
     sessions: int = 100
     spoil: Callable[[int, StandInFrame], None] = lambda _number, _frame: None
     open: int = 0
@@ -79,6 +79,8 @@ class StandInContext:
         self._has_session = owner.open < owner.sessions
         self._number = 0
         self._shown: Any = None
+        self.pix_fmt = "cuda"
+        self._needs_format = codec == "av1"
         owner.open += 1
         owner.opened += 1
 
@@ -93,6 +95,8 @@ class StandInContext:
 
     def decode(self, packet: Any) -> list[Any]:
         """Decode as NVDEC does, which takes no notice of damage inside a frame."""
+        if self._needs_format and self.pix_fmt == "cuda":  # see `NvdecDecoder`
+            raise av.error.ArgumentError(22, "Invalid argument", "avcodec_send_packet()")
         found = []
         for frame in self._decoded(packet):
             deep = frame.format.name == "yuv420p10le"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
-    from yoloship.cuda.stream import Event
+    from yoloship.cuda.stream import Event, Fence
 
 
 __all__ = ["ColourMatrix", "DeviceImage", "DevicePixels", "HostReader", "PixelFormat"]
@@ -55,7 +55,7 @@ class HostReader(Closing):
         """Where the images lie."""
         return self._stream.device
 
-    def read(self, pixels: DevicePixels, ready: Event | None) -> npt.NDArray[np.uint8]:
+    def read(self, pixels: DevicePixels, ready: Event | Fence | None) -> npt.NDArray[np.uint8]:
         """Convert an image as the letterbox does, and download it.
 
         Args:
@@ -72,7 +72,7 @@ class HostReader(Closing):
         with self._lock:
             stream = self._stream
             if ready is not None:
-                stream.wait(ready)
+                ready.hold(stream)
             plain = pixels.pixel_format == "bgr" and pixels.orientation == 1
             if plain and pixels.pitch_bytes == 3 * pixels.stored_hw[1]:
                 source = pixels.pointer
@@ -119,8 +119,9 @@ class DeviceImage(Closing):
     Args:
         pixels: Where it lies.
         nbytes: Bytes of device memory that it keeps in use.
-        ready: Recorded on the decoder's stream behind the work that writes the pixels; must stay open until the image
-            is closed. None if they are written already.
+        ready: Holds other streams back until the pixels are written: an event that was recorded behind that work, or a
+            fence of the decoder's stream. It must stay open until the image is closed. Images may share it. None if
+            the pixels are written already.
         reader: Brings it to the host; open for as long as `host` may be called.
         release: Gives its memory back to the decoder. It is called once, by any thread.
 
@@ -137,7 +138,7 @@ class DeviceImage(Closing):
         pixels: DevicePixels,
         nbytes: int,
         *,
-        ready: Event | None,
+        ready: Event | Fence | None,
         reader: HostReader,
         release: Callable[[], None],
     ) -> None:
@@ -163,7 +164,7 @@ class DeviceImage(Closing):
     def wait_on(self, stream: Stream) -> None:
         """Make later work on a stream wait until the pixels are written. The caller does not wait."""
         if self.ready is not None:
-            stream.wait(self.ready)
+            self.ready.hold(stream)
 
     def host(self) -> npt.NDArray[np.uint8]:
         """The image in the host's memory, downloaded once.

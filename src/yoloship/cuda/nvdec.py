@@ -1,21 +1,23 @@
 """Decodes video with the GPU's own decoders (NVDEC), through the FFmpeg inside PyAV: `Nvdec` and `NvdecDecoder`.
 
 FFmpeg copies each decoded frame to memory of its own on the device, so any number of frames may be held. It works on
-the legacy default stream of our context; an event there tells our streams when the pixels are written.
+the legacy default stream of our context; a fence there tells our streams when the pixels are written.
 """
 
 from __future__ import annotations
 
-import threading
+import itertools
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.device_image import DeviceImage, HostReader
 from yoloship.cuda.device_pixels import DevicePixels
-from yoloship.cuda.stream import BorrowedStream, Event
-from yoloship.errors import DependencyError, InputError
+from yoloship.cuda.stream import BorrowedStream, Event, Fence
+from yoloship.errors import CudaError, DependencyError, InputError
 from yoloship.images import DEFAULT_LIMITS, ImageLimits
 from yoloship.sources.pixels import check_size
 from yoloship.sources.pyav_video import load_av
@@ -52,7 +54,6 @@ _FULL_RANGE: Final = 2
 """AVCOL_RANGE_JPEG"""
 _LEGACY_STREAM: Final = 1
 """CU_STREAM_LEGACY, cuda.h"""
-_SPARE_EVENTS: Final = 256
 Delay: TypeAlias = Literal["any", "least"]
 """How long a frame may stay in a decoder: until its order is certain, or not longer than the stream demands (live)."""
 
@@ -88,16 +89,25 @@ class FrameForm:
         """
         on_device = is_on_device(frame)
         name = frame.sw_format.name if on_device else frame.format.name
-        pixel_format = (_DEVICE_FORMATS if on_device else SOFTWARE_FORMATS).get(name)
-        matrix = _MATRICES.get(int(frame.colorspace))
-        if pixel_format is None:
-            raise InputError("has pixels that the GPU's letterbox does not take", expected="4:2:0 of 8 or 10 bits",
-                             got=name)  # fmt: skip
-        if matrix is None:
-            raise InputError("states a colour matrix that the GPU's letterbox does not have",
-                             expected="BT.601, BT.709 or BT.2020", got=f"number {int(frame.colorspace)}")  # fmt: skip
-        is_full = int(frame.color_range) == _FULL_RANGE or name.startswith("yuvj")
-        return cls((frame.height, frame.width), pixel_format, matrix, is_full, orientation)
+        hw = (frame.height, frame.width)
+        return _form(hw, name, on_device, int(frame.colorspace), int(frame.color_range), orientation)
+
+
+@lru_cache(maxsize=256)
+def _form(
+    hw: tuple[int, int], name: str, on_device: bool, colorspace: int, color_range: int, orientation: int
+) -> FrameForm:  # fmt: skip
+    """See `FrameForm.of`, which every frame needs."""
+    pixel_format = (_DEVICE_FORMATS if on_device else SOFTWARE_FORMATS).get(name)
+    matrix = _MATRICES.get(colorspace)
+    if pixel_format is None:
+        raise InputError("has pixels that the GPU's letterbox does not take", expected="4:2:0 of 8 or 10 bits",
+                         got=name)  # fmt: skip
+    if matrix is None:
+        raise InputError("states a colour matrix that the GPU's letterbox does not have",
+                         expected="BT.601, BT.709 or BT.2020", got=f"number {colorspace}")  # fmt: skip
+    is_full = color_range == _FULL_RANGE or name.startswith("yuvj")
+    return FrameForm(hw, pixel_format, matrix, is_full, orientation)
 
 
 class Nvdec(Closing):
@@ -113,15 +123,16 @@ class Nvdec(Closing):
 
     def __init__(self, device: Device, kernels: Mapping[str, Launchable]) -> None:
         self.device = device
-        self._lock = threading.Lock()
-        self._spare: list[Event] = []
+        # Frames in use. Only single operations change it, which need no lock: the garbage collector may give a frame
+        # back in any thread, whatever that is about to do.
+        self._frames: dict[int, Any] = {}
+        self._numbers = itertools.count()
         self._closed = False
-        self._reader = HostReader(device, kernels)
-        try:
-            self._ffmpeg = BorrowedStream(device, _LEGACY_STREAM)
-        except BaseException:
-            self._reader.close()
-            raise
+        with ExitStack() as stack:
+            self._reader = stack.enter_context(HostReader(device, kernels))
+            self._ffmpeg = stack.enter_context(BorrowedStream(device, _LEGACY_STREAM))
+            self._written = Fence(self._ffmpeg)
+            stack.pop_all()
 
     def decoder(
         self,
@@ -156,9 +167,13 @@ class Nvdec(Closing):
             form: Of the frame, such as `FrameForm.of` gives.
 
         Raises:
-            CudaError: the device failed.
+            CudaError: this is closed.
             InputError: the frame is not on the device, or has another form.
         """
+        if self._closed:
+            raise CudaError(
+                "is closed", code=400, name="CUDA_ERROR_INVALID_HANDLE", subject="decoders of the GPU"
+            )  # fmt: skip
         if not is_on_device(frame) or _DEVICE_FORMATS.get(frame.sw_format.name) != form.pixel_format:
             raise InputError("is not in device memory as expected", subject="frame", expected=form.pixel_format,
                              got=frame.format.name)  # fmt: skip
@@ -167,44 +182,28 @@ class Nvdec(Closing):
             luma.buffer_ptr, luma.line_size, form.hw, form.pixel_format, chroma.buffer_ptr, chroma.line_size,
             form.orientation, form.matrix, form.full_range,
         )  # fmt: skip
-        event = self._event()
-        try:
-            self._ffmpeg.record(event)
-        except BaseException:
-            self._give(event)
-            raise
-        held = [frame]
-
-        def release() -> None:
-            held.clear()
-            self._give(event)
-
         size = luma.line_size * form.hw[0] + chroma.line_size * ((form.hw[0] + 1) // 2)
-        return DeviceImage(pixels, size, ready=event, reader=self._reader, release=release)
+        number = next(self._numbers)
+        self._frames[number] = frame
+        release = partial(self._give, number)
+        return DeviceImage(pixels, size, ready=self._written, reader=self._reader, release=release)
 
     def close(self) -> None:
         """Give everything back. Closing twice is not an error."""
-        with self._lock:
-            self._closed = True
-            spare, self._spare = self._spare, []
-        for event in spare:
-            event.close()
-        self._ffmpeg.close()
+        self._closed = True
         self._reader.close()
+        if not self._frames:
+            self._close_fence()
 
-    def _event(self) -> Event:
-        with self._lock:
-            if self._spare:
-                return self._spare.pop()
-        return Event(self.device)
+    def _give(self, number: int) -> None:
+        """Let FFmpeg use the memory of a frame again. The fence keeps the device's context until it is the last."""
+        del self._frames[number]
+        if self._closed and not self._frames:
+            self._close_fence()
 
-    def _give(self, event: Event) -> None:
-        """Keep an event for another frame. An open one keeps the device's context, so it is closed after the frame."""
-        with self._lock:
-            if not self._closed and len(self._spare) < _SPARE_EVENTS:
-                self._spare.append(event)
-                return
-        event.close()
+    def _close_fence(self) -> None:
+        self._written.close()
+        self._ffmpeg.close()
 
 
 class NvdecDecoder(Closing):
@@ -298,6 +297,11 @@ class NvdecDecoder(Closing):
             ) from error
         if not context.is_hwaccel:
             raise InputError("is a codec that this FFmpeg does not give to NVDEC", subject=codec)
+        if codec == "av1":
+            # PyAV states the format "cuda" before the decoder is opened. FFmpeg's decoder of AV1 alone takes that for a
+            # choice made earlier, never sets up NVDEC, and fails with "Invalid argument" (libavcodec/av1dec.c,
+            # get_pixel_format). Any format of the host makes it choose.
+            context.pix_fmt = "yuv420p"
         return context
 
 

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.closing import Closing
 from yoloship._util.fields import is_int
 from yoloship.cuda.device import Resource, call, driver, failure
 from yoloship.errors import CudaError, InputError
@@ -142,6 +143,10 @@ class Event(Resource):
     def _release(self, handle: Any) -> None:
         call("cuEventDestroy", handle, subject="event")
 
+    def hold(self, stream: Stream) -> None:
+        """Make later work on a stream wait for the mark. The caller does not wait."""
+        stream.wait(self)
+
     def sync(self) -> None:
         """Wait until the work before the mark is done."""
         with self.device.current():
@@ -151,6 +156,36 @@ class Event(Resource):
         """Milliseconds between two marks. Both must have been reached already."""
         with self.device.current():
             return float(call("cuEventElapsedTime", since.handle, self.handle, subject="event"))
+
+
+class Fence(Closing):
+    """The end of what a stream has been given until somebody waits for it. Threads may share it.
+
+    One fence is enough for all that another library queues: an `Event` for each piece of its work would have to be
+    recorded each time.
+
+    Args:
+        stream: Of the other library; it stays open until the fence is closed.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._event = Event(stream.device)
+
+    def hold(self, stream: Stream) -> None:
+        """Make later work on a stream wait until all is done that the other has been given before this call.
+
+        Raises:
+            CudaError: the device failed, or the fence is closed.
+        """
+        with self._lock:  # another thread must not move the mark in between
+            self._stream.record(self._event)
+            stream.wait(self._event)
+
+    def close(self) -> None:
+        """Give the event back. Closing twice is not an error."""
+        self._event.close()
 
 
 class Graph(Resource):

@@ -27,7 +27,7 @@ from yoloship.cuda.device_pixels import DevicePixels, PixelFormat
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
 from yoloship.cuda.letterbox_host import band_rows
-from yoloship.cuda.stream import Event
+from yoloship.cuda.stream import Event, Fence
 from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
 from yoloship.detect.pipeline import PlacedImage
 
@@ -212,7 +212,7 @@ class Staging:
         """Begin to transfer frames."""
         places = []
         offset = self._first_frame
-        waited: Event | None = None
+        waited: Event | Fence | None = None
         for frame in frames:
             mode = frame.mode
             if mode == "resident":
