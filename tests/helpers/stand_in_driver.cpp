@@ -345,7 +345,8 @@ Status cuEventRecord(void* event, void* stream)
 {
     NEEDS_CONTEXT;
     const Stream* at = static_cast<Stream*>(stream);
-    static_cast<Event*>(event)->at = timed && at != nullptr ? std::max(at->ends, now()) : now();
+    const bool is_own = (size_t)stream > 2;  // 1 and 2 are the default streams
+    static_cast<Event*>(event)->at = timed && is_own ? std::max(at->ends, now()) : now();
     return SUCCESS;
 }
 Status cuEventRecordWithFlags(void* event, void* stream, unsigned flags)

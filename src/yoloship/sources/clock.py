@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Final
 
@@ -25,10 +26,15 @@ class Clock:
     """
 
     def __init__(self, time_base: Fraction | None, rate: Fraction | None) -> None:
-        self._time_base = time_base
-        self._step = 1 / rate if rate else _FALLBACK
-        self._zero: Fraction | None = None
-        self._last: Fraction | None = None
+        step = 1 / rate if rate else _FALLBACK
+        base = time_base or step
+        # All times are whole numbers of one unit, which is much faster than with fractions and as exact.
+        self._units_per_s = math.lcm(base.denominator, step.denominator)
+        self._base: int | None = None if time_base is None else int(time_base * self._units_per_s)
+        self._step = int(step * self._units_per_s)
+        self._glitch = GLITCH_S * self._units_per_s
+        self._zero: int | None = None
+        self._last: int | None = None
 
     def time_s(self, pts: int | None) -> float:
         """The time of the next frame in seconds.
@@ -36,16 +42,17 @@ class Clock:
         Args:
             pts: Its presentation time; None if it has none.
         """
-        expected = Fraction(0) if self._last is None else self._last + self._step
-        if pts is None or self._time_base is None:
+        last = self._last or 0
+        expected = 0 if self._last is None else last + self._step
+        if pts is None or self._base is None:
             time = expected
         else:
-            stated = pts * self._time_base
-            if self._zero is None or stated - self._zero < (self._last or 0) - GLITCH_S:
+            stated = pts * self._base
+            if self._zero is None or stated - self._zero < last - self._glitch:
                 self._zero = stated - expected
-            time = max(stated - self._zero, self._last or Fraction(0))
+            time = max(stated - self._zero, last)
         self._last = time
-        return float(time)
+        return time / self._units_per_s
 
     def broken_s(self, pts: int | None) -> float:
         """The time of a broken frame, which says nothing about those that follow.
@@ -54,6 +61,6 @@ class Clock:
             pts: Its presentation time; None if it has none. Broken frames come where they were found, which may be
                 before frames that are shown earlier.
         """
-        if pts is None or self._time_base is None:
+        if pts is None or self._base is None:
             return self.time_s(None)
-        return 0.0 if self._zero is None else max(0.0, float(pts * self._time_base - self._zero))
+        return 0.0 if self._zero is None else max(0, pts * self._base - self._zero) / self._units_per_s

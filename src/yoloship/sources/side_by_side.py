@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextlib import closing
 from queue import SimpleQueue
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FRAMES_AHEAD: Final = 3
-"""Frames of each video that wait to be taken, besides the one that is being decoded."""
+GROUP_FRAMES: Final = 8
+"""Frames of a video that are handed over together: for each on its own, threads would wait and wake each other a dozen
+times."""
+GROUP_BYTES: Final = 1 << 25
+"""Most of such a group, before its last frame: 8 frames of 1080p in device memory."""
+GROUP_S: Final = 0.02
+"""After this time, a group is handed over with the next frame, however few it has."""
 MAX_WAITING: Final = 1 << 16
 """Answers that wait for those of earlier videos. With more, only the first video goes on until it is finished."""
 
@@ -40,33 +46,33 @@ class SideBySide:
         self._readings = readings
         self._at_once = at_once
         self._max_waiting = max_waiting
-        self._come: SimpleQueue[tuple[int, Frame | BaseException | None]] = SimpleQueue()
-        self._rooms: list[SimpleQueue[None]] = [SimpleQueue() for _ in readings]  # `ahead` says why not semaphores
-        for room in self._rooms * FRAMES_AHEAD:
+        self._come: SimpleQueue[tuple[int, deque[Frame] | BaseException | None]] = SimpleQueue()
+        # Of each video, one group waits while another is decoded. `ahead` says why these are not semaphores.
+        self._rooms: list[SimpleQueue[None]] = [SimpleQueue() for _ in readings]
+        for room in self._rooms:
             room.put(None)
         self._is_stopped = False
         self._drawn: deque[int] = deque()  # the video of each frame whose answer has not come yet
-        self._left = [0] * len(readings)  # frames of each video without an answer
+        self._left = [0] * len(readings)  # frames of each video that have come and have no answer
         self._is_read = [False] * len(readings)
         self._waiting = 0
 
     def __iter__(self) -> Iterator[Frame]:
         threads: list[threading.Thread] = []
         consumer = threading.get_ident()
-        aside: deque[tuple[int, Frame]] = deque()
+        aside: deque[tuple[int, deque[Frame]]] = deque()
         try:
             for _ in range(min(self._at_once, len(self._readings))):
                 self._start(threads)
             while aside or not all(self._is_read):
-                video, frame = self._next(aside, threads)
-                if frame is None:
-                    continue
+                video, group = self._next(aside, threads)
                 self._rooms[video].put(None)
-                self._drawn.append(video)
-                self._left[video] += 1
-                yield frame
-                del frame
-                consumer = threading.get_ident()
+                while group:
+                    frame = group.popleft()
+                    self._drawn.append(video)
+                    yield frame
+                    del frame
+                    consumer = threading.get_ident()
         finally:
             self._is_stopped = True
             for room in self._rooms:
@@ -115,37 +121,51 @@ class SideBySide:
             threads.append(thread)
             thread.start()
 
-    def _next(self, aside: deque[tuple[int, Frame]], threads: list[threading.Thread]) -> tuple[int, Frame | None]:
-        """The next frame that may go on; None if a video has ended."""
+    def _next(
+        self, aside: deque[tuple[int, deque[Frame]]], threads: list[threading.Thread]
+    ) -> tuple[int, deque[Frame]]:
+        """The next frames that may go on, all of one video; none if one has ended."""
         front = next((video for video, is_read in enumerate(self._is_read) if not is_read), None)
         is_full = self._waiting >= self._max_waiting and front is not None
-        for number, (video, frame) in enumerate(aside):
+        for number, (video, group) in enumerate(aside):
             if not is_full or video == front:
                 del aside[number]
-                return video, frame
+                return video, group
         while True:
             video, come = self._come.get()
             if come is None:
                 self._is_read[video] = True
                 self._start(threads)
-                return video, None
+                return video, deque()
             if isinstance(come, BaseException):
                 raise come
+            self._left[video] += len(come)
             if not is_full or video == front:
                 return video, come
             aside.append((video, come))
 
     def _read(self, video: int) -> None:
+        group: deque[Frame] = deque()
         try:
             frames: Any = self._readings[video](lambda: self._is_stopped)
             with closing(frames):
+                size, until_s = 0, 0.0
                 for frame in frames:
-                    self._rooms[video].get()
-                    if self._is_stopped:
-                        break
-                    self._come.put((video, frame))
+                    now_s = time.monotonic()
+                    if not group:
+                        size, until_s = 0, now_s + GROUP_S
+                    group.append(frame)
+                    size += getattr(frame.image, "nbytes", 0)
                     del frame
+                    if len(group) == GROUP_FRAMES or size >= GROUP_BYTES or now_s >= until_s:
+                        self._rooms[video].get()
+                        if self._is_stopped:
+                            break
+                        self._come.put((video, group))
+                        group = deque()
         except BaseException as error:
+            self._come.put((video, group))
             self._come.put((video, error))
         else:
+            self._come.put((video, group))
             self._come.put((video, None))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.interrupted import run_interrupted
-from yoloship.sources.side_by_side import FRAMES_AHEAD, SideBySide
+from yoloship.sources.side_by_side import GROUP_BYTES, GROUP_FRAMES, SideBySide
 from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_a_video_is_read_only_a_few_frames_ahead() -> None:
     next(frames)
     for _ in range(3):
         next(frames)
-    assert len(read) <= 4 + FRAMES_AHEAD + 1
+    assert len(read) <= 3 * GROUP_FRAMES  # one that was taken, one that waits, and one that is being decoded
     first.set()
     frames.close()  # type: ignore[attr-defined]  # it is a generator
     assert readers() == []
@@ -118,7 +119,7 @@ def test_with_too_many_answers_waiting_only_the_first_video_goes_on() -> None:
     mixed = SideBySide([video("a", 6, hold), video("b", 50)], 2, max_waiting=4)
     found = list(mixed.in_turn(watched(), numbered))
     assert [answer.name for answer in found] == [f"a#{n}" for n in range(6)] + [f"b#{n}" for n in range(50)]
-    assert drawn.index("a#5") < drawn.index("b#4")
+    assert drawn.index("a#5") < drawn.index(f"b#{GROUP_FRAMES}")
 
 
 def test_what_a_video_raises_is_raised_for_the_consumer_and_ends_the_others() -> None:
@@ -132,6 +133,34 @@ def test_what_a_video_raises_is_raised_for_the_consumer_and_ends_the_others() ->
     assert readers() == []
 
 
+def test_frames_before_a_failure_come_first() -> None:
+    def fail(index: int) -> None:
+        if index == 2:
+            raise ZeroDivisionError("planted")
+
+    frames = iter(SideBySide([video("a", 3, fail)], 1))
+    assert [next(frames).name, next(frames).name] == ["a#0", "a#1"]
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        next(frames)
+
+
+def test_large_frames_come_in_smaller_groups() -> None:
+    large = SimpleNamespace(nbytes=GROUP_BYTES // 2)
+    read: list[int] = []
+
+    def reading(_: object) -> Iterator[Any]:
+        for number in range(40):
+            read.append(number)
+            yield SimpleNamespace(image=large, number=number)
+
+    mixed = SideBySide([reading], 1)
+    given: Iterator[Any] = iter(mixed)
+    for number, frame in enumerate(given):
+        assert frame.number == number
+        assert len(read) <= number + 7
+    assert len(read) == 40
+
+
 def test_one_who_stops_early_leaves_no_thread_behind() -> None:
     mixed = SideBySide([video(str(number), 1000) for number in range(4)], 3)
     turned = mixed.in_turn(answers(mixed, 2), numbered)
@@ -143,5 +172,6 @@ def test_one_who_stops_early_leaves_no_thread_behind() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
 @pytest.mark.timeout(120)
 def test_an_interrupt_at_any_moment_ends_the_loop_and_the_threads() -> None:
-    reading = "lambda is_stopped: (number for number in range(1_000_000))"
+    frame = "__import__('types').SimpleNamespace(image=None)"
+    reading = f"lambda is_stopped: ({frame} for _ in range(1_000_000))"
     run_interrupted("side_by_side", "SideBySide", f"iter(SideBySide([{reading}] * 3, 2))")
