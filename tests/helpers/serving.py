@@ -156,7 +156,7 @@ def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) ->
     config.load()
     config.ssl = tls
     server = Server(config, settings.limits.head_timeout_s)
-    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # a thread takes no signals
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # a thread takes no signals
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),))
     thread.start()
     try:

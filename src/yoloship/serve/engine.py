@@ -332,7 +332,7 @@ class _Begun:
     def _submitted(self, detector: Detector[Any], workers: Workers) -> RunFuture:
         from yoloship.images import open_image, read_image
 
-        index = self._index = workers.next_index()
+        index = workers.next_index()
         release = partial(workers.budget.release, index)
         try:
             if self._dropped.is_set():

@@ -31,20 +31,36 @@ if TYPE_CHECKING:
 
 
 class ServeError(YoloshipError):
-    """A refusal of the server."""
+    """A refusal of the server.
+
+    Attributes:
+        status: Of the answer.
+        headers: Of the answer.
+    """
 
     status = 400
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        return {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class NotFoundError(ServeError):
     """There is no such model or address."""
 
     status = 404
+
+
+class MethodError(ServeError):
+    """The address does not take this method.
+
+    Args:
+        method: The method.
+        allowed: The methods that it takes.
+    """
+
+    status = 405
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__("is not answered here", subject=method, expected=allowed)
+        self.headers = {"Allow": allowed}
 
 
 class BusyError(ServeError):
@@ -59,23 +75,14 @@ class BusyError(ServeError):
 
     def __init__(self, problem: str, retry_after_s: int = 1, *, subject: str | None = None) -> None:
         super().__init__(problem, subject=subject, hint=f"try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to try again."""
-        return {"Retry-After": str(self.retry_after_s)}
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class NotReadyError(ServeError):
     """The model is still being loaded."""
 
     status = 503
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to try again."""
-        return {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class LateError(ServeError):
@@ -95,7 +102,7 @@ class BodyError(ServeError):
 
     Args:
         problem: What is wrong with it.
-        status: 400, 408, 411, 413 or 415.
+        status: 400, 408, 413 or 415.
         expected: What would have been right.
         got: What came.
     """
@@ -106,34 +113,10 @@ class BodyError(ServeError):
 
 
 class KeyRefusedError(ServeError):
-    """There is no API key in the request, or a wrong one."""
+    """There is no API key in the request, or a wrong one; RFC 6750 says how to send one."""
 
     status = 401
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """How to send a key (RFC 6750)."""
-        return {"WWW-Authenticate": "Bearer"}
-
-
-class MethodError(ServeError):
-    """The address does not take this method.
-
-    Args:
-        method: The method.
-        allowed: The methods that it takes.
-    """
-
-    status = 405
-
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__("is not answered here", subject=method, expected=allowed)
-        self._allowed = allowed
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the address takes."""
-        return {"Allow": self._allowed}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class FormError(ServeError):
@@ -161,16 +144,6 @@ def status_of(error: YoloshipError) -> int:
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
-def error_body(error: YoloshipError, request_id: str) -> dict[str, Any]:
+def error_body(kind: str, message: str, request_id: str) -> dict[str, Any]:
     """The JSON of an answer that says what failed. It has no traceback, and nothing that could control a terminal."""
-    return error_form(type(error).__name__, str(error), request_id)
-
-
-def text_form(form: Mapping[str, Any]) -> dict[str, str]:
-    """The form of errors at the addresses of KServe's protocol, which its clients read: ``{"error": "…"}``."""
-    return {"error": form["error"]["message"]}
-
-
-def error_form(kind: str, message: str, request_id: str) -> dict[str, Any]:
-    """The one form of all errors: ``{"error": {"type", "message", "request_id"}}``."""
     return {"error": {"type": kind, "message": visible(message), "request_id": request_id}}

@@ -11,15 +11,7 @@ from urllib.parse import urlsplit
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.serve.answers import json_response
-from yoloship.serve.errors import (
-    ClientLeftError,
-    KeyRefusedError,
-    ServeError,
-    error_body,
-    error_form,
-    status_of,
-    text_form,
-)
+from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +41,7 @@ class Guard:
     Args:
         app: The application inside.
         state: The server.
-        open_paths: Addresses that need no key. One that ends in ``/`` also stands for all below it.
+        open_paths: Addresses that need no key.
     """
 
     def __init__(self, app: ASGIApp, state: ServerState, open_paths: Iterable[str]) -> None:
@@ -70,12 +62,8 @@ class Guard:
                 await self._refuse(scope, receive, exchange, error)
             except Exception:
                 _logger.exception("request %s failed", exchange.id)
-                await exchange.fail(
-                    scope,
-                    receive,
-                    500,
-                    error_form("InternalError", "this is a fault of the server; its log has the id", exchange.id),
-                )
+                fault = "InternalError", "this is a fault of the server; its log has the id"
+                await exchange.fail(scope, receive, 500, fault)
         finally:
             self._note(scope, exchange)
 
@@ -88,7 +76,7 @@ class Guard:
             )  # fmt: skip
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET":
             raise InputError("requests of other web sites are not answered", subject="Sec-Fetch-Site")
-        if settings.keys is None or self._is_open(scope["path"]):
+        if settings.keys is None or scope["path"] in self._open:
             return
         kind, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         key = bearer.strip() if kind.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
@@ -97,20 +85,15 @@ class Guard:
         if not settings.keys.accept(key):
             raise KeyRefusedError("the API key is wrong")
 
-    def _is_open(self, path: str) -> bool:
-        return path in self._open or any(
-            one != "/" and one.endswith("/") and path.startswith(one) for one in self._open
-        )
-
     async def _refuse(self, scope: Scope, receive: Receive, exchange: _Exchange, error: YoloshipError) -> None:
         status = status_of(error)
         if status >= 500 and not isinstance(error, ServeError):
             _logger.error("request %s failed: %s", exchange.id, error)
-        headers = error.headers if isinstance(error, ServeError) else {}
+        headers = dict(error.headers) if isinstance(error, ServeError) else {}
         if status in {408, 413} or b"expect" in exchange.headers:
             headers["Connection"] = "close"  # or the rest of the body, sent or not, would be read as the next request
         if not isinstance(error, ClientLeftError):
-            await exchange.fail(scope, receive, status, error_body(error, exchange.id), headers)
+            await exchange.fail(scope, receive, status, (type(error).__name__, str(error)), headers)
         exchange.status = exchange.status or status
 
     def _note(self, scope: Scope, exchange: _Exchange) -> None:
@@ -151,12 +134,13 @@ class _Exchange:
         await self._send(message)
 
     async def fail(
-        self, scope: Scope, receive: Receive, status: int, body: dict[str, Any], headers: dict[str, str] | None = None
+        self, scope: Scope, receive: Receive, status: int, fault: tuple[str, str], headers: dict[str, str] | None = None
     ) -> None:
-        """Answer with an error, unless the answer has begun."""
+        """Answer with the kind and the message of an error, in the form of the address, unless the answer has begun."""
         if not self.status:
+            body = error_body(*fault, self.id)
             if scope["path"].startswith(_KSERVE):
-                body = text_form(body)
+                body = {"error": body["error"]["message"]}
             await json_response(body, status, headers)(scope, receive, self.send)
 
 

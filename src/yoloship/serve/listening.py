@@ -149,16 +149,21 @@ class Server(uvicorn.Server):
             loop.create_server = listen  # type: ignore[method-assign]
         await super().startup(sockets)
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Any:
         """Let signals end the server. Uvicorn would raise them again afterwards, although it has done as they say."""
-        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
-        before: dict[int, Any] = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return on_signals(self.handle_exit)
+
+
+@contextmanager
+def on_signals(act: Callable[[int, Any], object]) -> Iterator[None]:
+    """Do something, instead of what they do, on the signals that ask a process to end."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, act) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def bound_socket(listening: Listening) -> socket.socket:

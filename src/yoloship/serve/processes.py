@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client.multiprocess import mark_process_dead
 
 from yoloship.errors import InputError, SessionError, YoloshipError
-from yoloship.serve.listening import Listening, address_of, bound_socket, check_tls, serve
+from yoloship.serve.listening import Listening, address_of, bound_socket, check_tls, on_signals, serve
 from yoloship.serve.logs import LogForm, begin_log
 from yoloship.serve.metrics import FOLDER_VARIABLE
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from yoloship.serve.settings import ServeSettings
 
-MAX_PROCESSES: Final = 64
 _HEALTHY_S: Final = 30.0
 """A process that lived for this long did not fail at its start."""
 _FIRST_DELAY_S: Final = 0.5
@@ -60,15 +59,13 @@ def serve_together(
         started: Called with the address; models are still being loaded.
 
     Raises:
-        InputError: this is not Linux, the number is out of range, or the files for TLS cannot be used.
+        InputError: this is not Linux, or the files for TLS cannot be used.
         OutputError: the address cannot be listened at.
         SessionError: processes die as soon as they are started.
         YoloshipError: a model cannot be loaded.
     """
     if not sys.platform.startswith("linux"):
         raise InputError("several processes at one port need Linux", subject="--processes", hint="leave it out")
-    if not 1 <= count <= MAX_PROCESSES:
-        raise InputError("out of range", subject="--processes", expected=f"1 to {MAX_PROCESSES}", got=str(count))
     check_tls(listening)
     if listening.port:
         bound_socket(listening).close()  # shared, it would join the server of somebody else at this port, in silence
@@ -137,7 +134,7 @@ class _Family:
         """Start them, and keep them running until a signal."""
         woken, wakes = os.pipe()
         try:
-            with _on_signals(lambda: os.write(wakes, b"\0")):
+            with on_signals(lambda *_: os.write(wakes, b"\0")):
                 self._members = [_Member() for _ in range(count)]
                 try:
                     self._watch(woken)
@@ -282,14 +279,3 @@ def _variable(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextmanager
-def _on_signals(act: Callable[[], object]) -> Iterator[None]:
-    """Do something on SIGTERM and SIGINT instead of what they do."""
-    before = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -185,27 +185,19 @@ async def _fetched(url: str, wanted: _Wanted) -> bytes:
 async def _response(
     host: ModelHost, outcomes: Sequence[tuple[str, Answer | YoloshipError]], form: Any, *, is_list: bool
 ) -> Response:
-    first = outcomes[0][1]
-    if not is_list and isinstance(first, YoloshipError):
-        raise first
-    errors = [outcome for _, outcome in outcomes if isinstance(outcome, YoloshipError)]
-    for error in errors:
-        if len(errors) == len(outcomes) and isinstance(error, LateError):
-            raise error  # all failed, and not because of what the client sent
-    slowest = max(
-        (outcome.times for _, outcome in outcomes if isinstance(outcome, Answer)),
-        key=lambda one: one.total_s,
-        default=None,
-    )
+    answers = [outcome for _, outcome in outcomes if isinstance(outcome, Answer)]
+    if not answers:
+        errors = [outcome for _, outcome in outcomes if isinstance(outcome, YoloshipError)]
+        late = next((error for error in errors if isinstance(error, LateError)), None)
+        if late is not None or not is_list or form != "json":
+            raise late or errors[0]
+    slowest = max((one.times for one in answers), key=lambda one: one.total_s, default=None)
     headers = {} if slowest is None else {"Server-Timing": server_timing(slowest)}
     if form == "json":
         write = partial(json_answer, outcomes, as_list=is_list)
         data = write() if is_quick(outcomes) else await host.call(write)
         return Response(data, headers=headers, media_type="application/json")
-    if isinstance(first, YoloshipError):
-        raise first
-    picture = first
-    data = await host.call(lambda: drawn_answer(picture, form))
+    data = await host.call(partial(drawn_answer, answers[0], form))
     return Response(data, headers=headers, media_type=f"image/{form}")
 
 

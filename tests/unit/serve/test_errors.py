@@ -45,5 +45,5 @@ def test_headers_say_what_to_do() -> None:
 
 
 def test_the_message_cannot_control_a_terminal() -> None:
-    body = error_body(errors.ImageError("is bad", subject="a\x1b[31m"), "id-1")
+    body = error_body("ImageError", str(errors.ImageError("is bad", subject="a\x1b[31m")), "id-1")
     assert body == {"error": {"type": "ImageError", "message": "a\\x1b[31m: is bad", "request_id": "id-1"}}

@@ -18,7 +18,7 @@ import pytest
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, settings_of
 from yoloship.errors import InputError, OutputError
 from yoloship.serve.listening import Listening, bound_socket
-from yoloship.serve.processes import MAX_PROCESSES, _share_of, serve_together
+from yoloship.serve.processes import _share_of, serve_together
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
@@ -138,8 +138,6 @@ def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:
 
 def test_what_cannot_be_had_is_said_before_a_process_is_started(tmp_path: Path) -> None:
     settings = settings_of(cat_model(tmp_path))
-    with pytest.raises(InputError, match=f"--processes: out of range: expected 1 to {MAX_PROCESSES}, got 65"):
-        serve_together(settings, Listening(port=0), 65, "none", print)
     with pytest.raises(OutputError, match="cannot be listened at"):
         serve_together(settings, Listening("203.0.113.1", 80), 2, "none", print)
     with pytest.raises(InputError, match="certificate"):
