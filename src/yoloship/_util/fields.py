@@ -163,7 +163,7 @@ class FieldReader:
                 hint=form.hint,
             )
         if unknown := sorted(shown(key, 40) for key in data.keys() - form.names):
-            raise error(f"{what} has unknown fields", subject=subject, got=", ".join(unknown)[:80])
+            raise error(f"{what} has unknown fields", subject=subject, got=", ".join(unknown)[:80], hint=form.hint)
         return cls(data, what, subject, error)
 
     def wrong(self, key: str, expected: str) -> YoloshipError:

@@ -396,7 +396,7 @@ def _check_length(record: EngineRecord, plan_bytes: int, subject: str) -> None:
             subject=subject,
             expected=f"{record.plan_bytes} bytes",
             got=f"{plan_bytes} bytes",
-            hint=f"build it again: {rebuild_command(record, subject)}",
+            hint=f"put its own .json file beside it, or build it again: {rebuild_command(record, subject)}",
         )
 
 

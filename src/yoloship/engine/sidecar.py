@@ -6,6 +6,7 @@ text of that file is untrusted. Every field is checked, and texts for a terminal
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,7 +20,7 @@ from yoloship.errors import EngineError, InputError
 from yoloship.model import DTYPES, ModelInfo, Precision, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from yoloship.engine.builder import BuiltEngine
 
@@ -195,8 +196,9 @@ class EngineRecord:
         return data
 
     def to_json(self) -> str:
-        """Indented, keys sorted: people read it too."""
-        return json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+        """Indented, keys sorted: people read it too. The hash of the content shows damage, such as another anchor."""
+        data = self.to_dict()
+        return json.dumps({_HASH: _content_sha256(data), **data}, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, subject: str) -> EngineRecord:
@@ -207,10 +209,10 @@ class EngineRecord:
             subject: The file it came from, for messages.
 
         Raises:
-            EngineError: it is not such a record; the field is named.
+            EngineError: it is not such a record, and the field is named; or it was changed after it was written.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
-        return cls(
+        record = cls(
             plan_sha256=read.sha256("plan_sha256"),
             plan_bytes=read.integer("plan_bytes", 1, 1 << 48),
             onnx_sha256=read.sha256("onnx_sha256"),
@@ -227,17 +229,30 @@ class EngineRecord:
             model=_model(read),
             producer=read.matching("producer", PLAIN_TEXT, "plain text"),
         )
+        if _HASH in read.data and read.sha256(_HASH) != _content_sha256(read.data):
+            raise EngineError(
+                "sidecar: was damaged or changed after it was written", subject=subject,
+                hint=f"copy it again, or build the engine again; if you changed it on purpose, remove {_HASH!r}",
+            )  # fmt: skip
+        return record
 
 
+_HASH: Final = "content_sha256"
 _FORM: Final = JsonForm(
     "sidecar",
     EngineError,
     SCHEMA,
-    frozenset(field.name for field in fields(EngineRecord)) | {"refined"},
+    frozenset(field.name for field in fields(EngineRecord)) | {"refined", _HASH},
     MAX_JSON_CHARS,
-    "build the engine again with this version",
+    "update yoloship if a newer version wrote it, or build the engine again with this version",
 )
-"""Sidecars of an early release say ``refined`` in place of a recipe."""
+"""Sidecars of an early release say ``refined`` in place of a recipe, and have no hash of their content."""
+
+
+def _content_sha256(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of what a sidecar says, however it is laid out."""
+    content = {key: value for key, value in data.items() if key not in {_HASH, "schema"}}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _recipe(read: FieldReader) -> Recipe:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from helpers.engine_records import plan_bytes, record_of
+from helpers.engine_records import MODEL, plan_bytes, record_of
 from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Range, Recipe
 from yoloship.errors import EngineError
 
@@ -35,6 +37,7 @@ def test_how_the_graph_came_about_comes_back_too() -> None:
 def test_the_earlier_name_of_the_other_layers_is_still_read() -> None:
     record = record_of(PLAN, recipe=Recipe(True, "int8", ("photos",), other_layers="float16"))
     data = json.loads(record.to_json())
+    del data["content_sha256"]  # those had none
     data["recipe"]["remainder"] = data["recipe"].pop("other_layers")
     assert EngineRecord.from_json(json.dumps(data), subject="s") == record
 
@@ -48,7 +51,7 @@ def test_the_earlier_name_of_the_other_layers_is_still_read() -> None:
 )
 def test_a_sidecar_of_an_earlier_release_is_still_read(refined: bool, source: str, recipe: Recipe) -> None:
     data = json.loads(record_of(PLAN, source_name=source).to_json())
-    del data["recipe"]
+    del data["recipe"], data["content_sha256"]
     read = EngineRecord.from_json(json.dumps({**data, "refined": refined}), subject="s")
     assert read.recipe == recipe
 
@@ -89,8 +92,8 @@ def changed(**changes: Any) -> str:
         ("", "s: sidecar is not JSON: got Expecting value: line 1 column 1 (char 0)"),
         ("[1]", "s: sidecar is not a JSON object"),
         ("[" * 200_000, "s: sidecar is not JSON: got maximum recursion depth exceeded"),
-        (changed(schema=2), "s: sidecar of another schema: expected 1, got 2; build the engine again"),
-        (changed(extra=1), "s: sidecar has unknown fields: got 'extra'"),
+        (changed(schema=2), "s: sidecar of another schema: expected 1, got 2; update yoloship if a newer"),
+        (changed(extra=1), "s: sidecar has unknown fields: got 'extra'; update yoloship if a"),
         (changed(plan_sha256="AB"), "s: sidecar: bad 'plan_sha256': expected 64 lower-case hex digits, got 'AB'"),
         (changed(plan_bytes=True), "s: sidecar: bad 'plan_bytes': expected an integer from 1 to 281474976710656"),
         (changed(source_name="../up.onnx"), "s: sidecar: bad 'source_name': expected a file name, got '../up.onnx'"),
@@ -128,3 +131,32 @@ def test_a_configuration_out_of_range_is_refused() -> None:
 def test_a_sidecar_of_many_megabytes_is_refused() -> None:
     with pytest.raises(EngineError, match="s: sidecar too long"):
         EngineRecord.from_json(" " * 9_000_000, subject="s")
+
+
+def test_a_sidecar_that_says_something_else_than_was_written_is_refused() -> None:
+    """Another anchor would move every box in silence."""
+    anchors = (((10.0, 13.0), (16.0, 30.0)),) * 3
+    text = record_of(PLAN, model=replace(MODEL, output_form="heads", anchors=anchors)).to_json()
+    assert EngineRecord.from_json(text, subject="s").model is not None
+    for damaged in (text.replace("13.0", "93.0", 1), text.replace("hard hat", "hard cat"), text.replace("16,", "17,")):
+        with pytest.raises(EngineError) as caught:
+            EngineRecord.from_json(damaged, subject="s")
+        assert str(caught.value) == (
+            "s: sidecar: was damaged or changed after it was written; copy it again, or build the engine again; "
+            "if you changed it on purpose, remove 'content_sha256'"
+        )
+    edited = json.loads(text.replace("hard hat", "hard cat"))
+    del edited["content_sha256"]
+    assert EngineRecord.from_json(json.dumps(edited), subject="s").model.class_names[0] == "hard cat"  # type: ignore[union-attr]
+
+
+def test_a_sidecar_with_one_flipped_bit_is_never_read_as_another() -> None:
+    record = record_of(PLAN)
+    text, chance = record.to_json().encode(), random.Random(5)
+    for _ in range(300):
+        damaged = bytearray(text)
+        damaged[chance.randrange(len(text))] ^= 1 << chance.randrange(7)
+        try:
+            assert EngineRecord.from_json(damaged.decode(), subject="s") == record  # a space became another
+        except EngineError:
+            continue

@@ -84,3 +84,11 @@ def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, tmp_path: P
 
 def test_a_flavour_without_runtime_caches_has_none(tmp_path: Path) -> None:
     assert runtime_cache(standin.flavour(), engine_of(tmp_path), ADA) is None
+
+
+def test_an_engine_runs_without_a_cache_where_none_can_be_written(tmp_path: Path, folder: Path) -> None:
+    folder.parent.write_bytes(b"a file where the folder should be")
+    kept = runtime_cache(standin.flavour("rtx"), engine_of(tmp_path), ADA)
+    assert run(kept, "conv") == set()
+    assert run(kept) == {"conv"}  # of this process
+    assert run(runtime_cache(standin.flavour("rtx"), engine_of(tmp_path), ADA)) == set()
