@@ -158,8 +158,9 @@ def judge_model(model: str | Path | Detector[Any], request: Request, on_progress
     _refuse_without_effect(request, is_open=isinstance(model, Detector))
     judge = _by_coco if request.rules == "coco" else _by_yolov5
     judged = judge(model, request, on_progress)
-    digest = "" if isinstance(model, Detector) else sha256_of(model)
-    return replace(judged, validation=replace(judged.validation, model_sha256=digest))
+    if judged.validation.model_sha256 or isinstance(model, Detector):
+        return judged
+    return replace(judged, validation=replace(judged.validation, model_sha256=sha256_of(model)))
 
 
 def _refuse_without_effect(request: Request, *, is_open: bool) -> None:
@@ -202,17 +203,13 @@ def _by_coco(model: str | Path | Detector[Any], request: Request, on_progress: O
 
 def _by_yolov5(model: str | Path | Detector[Any], request: Request, on_progress: OnProgress | None) -> Judged:
     """YOLOv5's own figures, and beside them COCO's of the same detections, with what only we compute."""
-    from yoloship.validate.yolov5 import run
+    from yoloship.validate.yolov5 import open_network, run_opened
 
     require_evaluator()
     options = _yolov5_options(request)
-    if isinstance(model, Detector):
-        info = model.info
-    else:
-        with open_model(model, replace(request.opening, imgsz=None)) as detector:
-            info = detector.info
-    dataset = _dataset(request, info, on_progress)
-    theirs, found = run(model, dataset, options, on_progress)
+    with open_network(model, options.runtime) as network:
+        dataset = _dataset(request, network.info, on_progress)
+        theirs, found = run_opened(network, dataset, options, on_progress)
     samples = tuple(one.sample for one in found)
     scored = tuple(Scored.of(one.result, "boxes") for one in found if isinstance(one.result, Detections))
     ours = judge_objects(samples, scored, dataset, replace(request.keeping, confidence=theirs.best_confidence))

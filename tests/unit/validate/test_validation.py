@@ -11,7 +11,9 @@ import pytest
 
 import yoloship
 from helpers.scenes import MODEL, held_out_scenes
+from yoloship.detect.detector import Detector
 from yoloship.errors import InputError
+from yoloship.models.loading import load
 from yoloship.validate.validation import Request, judge_model
 
 
@@ -51,8 +53,20 @@ def test_a_detector_that_is_open_is_judged_as_it_is_and_stays_open(data: Path) -
         detector(np.zeros((64, 64, 3), np.uint8))
 
 
-def test_yolov5s_rules_have_cocos_numbers_of_the_same_detections_beside_them(data: Path) -> None:
+def test_yolov5s_rules_have_cocos_numbers_of_the_same_detections_beside_them(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Detector[Any]] = []
+
+    def counting(*arguments: Any, **options: Any) -> Detector[Any]:
+        opened.append(load(*arguments, **options))
+        return opened[-1]
+
+    for place in ("validate.yolov5.network", "evaluate.artefact", "validate.opened"):
+        monkeypatch.setattr(f"yoloship.{place}.load", counting)
     found = yoloship.val(MODEL, data, rules="yolov5", imgsz=320, batch=2)
+    assert len(opened) == 1
+    assert found.model_sha256 == opened[0].info.checkpoint_sha256
     assert (found.rules, found.images) == ("yolov5", 4)
     assert found.coco is not None
     assert found.coco.ap is not None

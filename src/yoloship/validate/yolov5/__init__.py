@@ -7,7 +7,8 @@ does differently from COCO's evaluator, or from our own detection.
 
 from __future__ import annotations
 
+from yoloship.validate.yolov5.network import open_network
 from yoloship.validate.yolov5.val_options import Yolov5Options
-from yoloship.validate.yolov5.validating import run
+from yoloship.validate.yolov5.validating import run, run_opened
 
-__all__ = ["Yolov5Options", "run"]
+__all__ = ["Yolov5Options", "open_network", "run", "run_opened"]

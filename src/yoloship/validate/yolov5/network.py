@@ -149,4 +149,5 @@ def open_network(model: str | Path | Detector[Any], runtime: str | None = None) 
     else:
         detector = load(path, tuned_for="throughput", runtime=runtime)
     with detector:
-        yield Network(detector, is_checkpoint=kind == "checkpoint", sha256=sha256_of(path), name=str(model))
+        sha256 = detector.info.checkpoint_sha256 if kind == "checkpoint" else None
+        yield Network(detector, is_checkpoint=kind == "checkpoint", sha256=sha256 or sha256_of(path), name=str(model))

@@ -55,17 +55,29 @@ def run(
         InputError: the dataset has other classes or no labels, or the model is not one of YOLOv5's for detection.
         YoloshipError: the model cannot be opened or run.
     """
+    _refuse_unmeasurable(dataset)
+    with open_network(model, options.runtime) as network:
+        return run_opened(network, dataset, options, on_progress)
+
+
+def run_opened(
+    network: Network, dataset: Dataset, options: Yolov5Options = DEFAULTS, on_progress: OnProgress | None = None
+) -> tuple[Validation, tuple[Found, ...]]:
+    """`run` with a network that is open; it raises what `run` raises, but for opening."""
+    _refuse_unmeasurable(dataset)
+    if not options.single_class:
+        check_classes(dataset, network.info)
+    is_rectangular = _is_rectangular(network, options)
+    plan = plan_of(dataset.samples, network.info, options, is_rectangular=is_rectangular)
+    for input_hw in {planned.input_hw for planned in plan}:
+        network.check_size(input_hw)
+    return validated(network, dataset, plan, options, on_progress)
+
+
+def _refuse_unmeasurable(dataset: Dataset) -> None:
     refuse_other_tasks(dataset.task, dataset.name)
     if not any(len(labels_of(sample)[1]) for sample in dataset.samples):
         raise InputError("no image has a label, so nothing can be measured", subject=dataset.name)
-    with open_network(model, options.runtime) as network:
-        if not options.single_class:
-            check_classes(dataset, network.info)
-        is_rectangular = _is_rectangular(network, options)
-        plan = plan_of(dataset.samples, network.info, options, is_rectangular=is_rectangular)
-        for input_hw in {planned.input_hw for planned in plan}:
-            network.check_size(input_hw)
-        return validated(network, dataset, plan, options, on_progress)
 
 
 def validated(
