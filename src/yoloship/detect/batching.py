@@ -10,8 +10,9 @@ from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from yoloship.detect.pipeline import Encoded
 from yoloship.detect.readers import Readers
@@ -21,7 +22,7 @@ from yoloship.model import images_first
 from yoloship.sources.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import Pipeline, PlacedImage
@@ -59,24 +60,12 @@ class RunFuture(Future[Any]):
     decoded_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Request:
-    """One submitted image."""
+class _Request(NamedTuple):
+    """One submitted image. Requests with the same kind can run together."""
 
     image: PlacedImage
-    options: DetectOptions
     future: RunFuture
-    room: threading.Semaphore | None
-
-    def make_room(self) -> None:
-        """Let somebody else wait in its place."""
-        if self.room is not None:
-            self.room.release()
-
-    @property
-    def kind(self) -> Hashable:
-        """Requests with the same kind can run together."""
-        return self.image.letterbox.input_hw, self.options
+    kind: tuple[tuple[int, int], DetectOptions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +113,14 @@ class Batcher:
         self._sizes = sizes
         self._model_name = model_name
         self._waiting: deque[_Request] = deque()
-        self._room = threading.Semaphore(waiting)
+        self._most = waiting
         self._lock = threading.Lock()
-        # A call for each image that came, and a last one that is passed on from thread to thread. It takes no lock of
-        # ours, so that the garbage collector may call too, whatever the thread that it runs in is about to do.
+        self._room = threading.Condition(self._lock)
+        # A call when a run may begin, not for each image: to wake a thread costs more than to queue an image. The last
+        # one is passed on from thread to thread. To call takes no lock of ours, so that the garbage collector may call
+        # too, whatever the thread that it runs in is about to do.
         self._calls: SimpleQueue[None] = SimpleQueue()
+        self._is_called = False
         self._closed = self._abandoned = False
         self._pid = os.getpid()
         self._threads = [
@@ -157,15 +149,18 @@ class Batcher:
         """
         if os.getpid() != self._pid:
             raise forked(self._model_name)
-        takes_room = self._room.acquire(blocking=not self.runs_in_this_thread)
-        request = _Request(image, options, future or RunFuture(), self._room if takes_room else None)
+        future = future or RunFuture()
+        request = _Request(image, future, (image.letterbox.input_hw, options))
+        waiting = self._waiting
         with self._lock:
+            if len(waiting) >= self._most and not self.runs_in_this_thread:
+                self._room.wait_for(lambda: len(waiting) < self._most or self._closed)
             if self._closed:
-                request.make_room()
                 raise self._is_closed()
-            self._waiting.append(request)
-        self._calls.put(None)
-        return request.future
+            waiting.append(request)
+            if not self._is_called and self._may_begin():
+                self._call()
+        return future
 
     def abandon(self) -> None:
         """Run what waits, and then end the threads, without waiting for them: nobody will hand anything over."""
@@ -180,9 +175,9 @@ class Batcher:
             self._closed = True
             left = list(self._waiting)
             self._waiting.clear()
+            self._room.notify_all()
         self._calls.put(None)
         for request in left:
-            request.make_room()
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(self._is_closed())
         for thread in self._threads:
@@ -195,14 +190,13 @@ class Batcher:
     def _work(self) -> None:
         while requests := self._next():
             running = [request for request in requests if request.future.set_running_or_notify_cancel()]
-            for request in requests:
-                request.make_room()
             if not running:
+                self._end()
                 del requests, running
                 continue
             try:
                 started = time.perf_counter()
-                found = self._run([request.image for request in running], running[0].options)
+                found = self._run([request.image for request in running], running[0].kind[1])
                 ran = Ran(started, time.perf_counter(), len(running))
                 _logger.debug("a batch of %d took %.1f ms", ran.images, 1000 * (ran.ended_s - ran.started_s))
             except BaseException as error:
@@ -221,35 +215,50 @@ class Batcher:
         while True:
             self._calls.get()
             with self._lock:
+                self._is_called = False
                 requests = self._gathered()
                 self._running += bool(requests)
+                if requests:
+                    self._room.notify(len(requests))
                 is_over = (self._closed or self._abandoned) and not self._waiting and not requests
-            if requests and self._waiting:
-                self._calls.put(None)  # there may be no other call for those
-            if is_over:
-                self._calls.put(None)
+                if is_over or self._may_begin():  # there may be no other call for those that are left
+                    self._call()
             if is_over or requests:
                 return requests
 
+    def _may_begin(self) -> bool:
+        """Whether another run of what waits may begin. The lock is held."""
+        waiting, busy = self._waiting, self._gathering.busy
+        if not waiting:
+            return False
+        if busy is None or self._running < busy or self._abandoned or len(waiting) >= self._sizes[-1]:
+            return True
+        return waiting[-1].kind != waiting[0].kind  # beside as many runs, no more come to the first of them
+
+    def _call(self) -> None:
+        """Wake a thread. The lock is held."""
+        self._is_called = True
+        self._calls.put(None)
+
     def _gathered(self) -> list[_Request]:
         """Take the images of the next run; none if it has to wait. The lock is held."""
-        alike, most = 0, min(len(self._waiting), self._sizes[-1])
-        while alike < most and self._waiting[alike].kind == self._waiting[0].kind:
-            alike += 1
-        is_full = alike == self._sizes[-1] or alike < len(self._waiting)
-        busy = self._gathering.busy
-        is_busy = busy is not None and self._running >= busy
-        if not alike or (is_busy and not is_full and not self._abandoned):
+        if not self._may_begin():
             return []
-        first = self._waiting[0]
-        count = self._gathering.count(alike, first.image.letterbox.input_hw, first.options)
-        return [self._waiting.popleft() for _ in range(count)]
+        waiting = self._waiting
+        kind, alike = waiting[0].kind, 0
+        for request in islice(waiting, self._sizes[-1]):
+            if request.kind is not kind and request.kind != kind:
+                break
+            alike += 1
+        count = self._gathering.count(alike, *kind)
+        return [waiting.popleft() for _ in range(count)]
 
     def _end(self) -> None:
         """A run is over: what waited for that may begin."""
         with self._lock:
             self._running -= 1
-        self._calls.put(None)
+            if not self._is_called and (self._may_begin() or self._closed or self._abandoned):
+                self._call()
 
 
 def _filled(sizes: Sequence[int], waiting: int, _input_hw: tuple[int, int], _options: DetectOptions) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,8 +51,6 @@ def test_closing_gives_back_the_room_of_all_who_waited_and_refusing_takes_none()
     with pytest.raises(SessionError, match="m: the detector is closed"):
         left.result()
     for _ in range(2):
-        assert batcher._room.acquire(blocking=False)
-        batcher._room.release()
         with pytest.raises(SessionError, match="m: the detector is closed"):
             batcher.submit(frame(0), OPTIONS)
 
@@ -159,10 +158,6 @@ def test_a_callback_may_hand_over_more_than_there_is_room_for() -> None:
     batcher.submit(frame(0), OPTIONS).add_done_callback(hand_over)
     assert done.wait()
     assert [future.result().image_hw[0] for future in more] == [1, 2, 3, 4, 5]
-    for _ in range(2):  # what had no room gives none back
-        assert batcher._room.acquire(blocking=False)
-    assert not batcher._room.acquire(blocking=False)
-    batcher._room.release(2)
     batcher.close()
 
 
@@ -201,3 +196,43 @@ def test_beside_as_many_runs_as_keep_the_device_busy_only_full_ones_begin() -> N
     batcher.close()
     assert gate.batches == [[0], [1, 2, 3, 4], [5]]
     assert order == [1, 4, 1]
+
+
+def test_threads_are_woken_for_each_run_and_not_for_each_image() -> None:
+    gate = Gate()
+    how = Gathering(lambda waiting, *_: waiting, busy=1)
+    batcher = Batcher(gate, threads=3, sizes=(1, 32), waiting=100, model_name="m", gathering=how)
+    calls: list[None] = []
+    queue = batcher._calls
+
+    def put(call: None) -> None:
+        calls.append(call)
+        queue.put(call)
+
+    batcher._calls = SimpleNamespace(put=put, get=queue.get)  # type: ignore[assignment]
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    gate.begun.wait()
+    before = len(calls)
+    futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 31)]
+    assert len(calls) == before == 1
+    gate.open.set()
+    for future in futures:
+        future.result()
+    assert [len(batch) for batch in gate.batches] == [1, 30]
+    batcher.close()
+
+
+def test_a_batch_of_which_all_are_cancelled_keeps_nothing_busy() -> None:
+    gate = Gate()
+    how = Gathering(lambda waiting, *_: waiting, busy=1)
+    batcher = Batcher(gate, threads=2, sizes=(1, 8), waiting=100, model_name="m", gathering=how)
+    first = batcher.submit(frame(0), OPTIONS)
+    gate.begun.wait()
+    left = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]
+    assert all(future.cancel() for future in left)
+    gate.open.set()
+    first.result()
+    assert batcher.submit(frame(3), OPTIONS).result() is not None
+    assert batcher.submit(frame(4), OPTIONS).result() is not None
+    batcher.close()
+    assert batcher._running == 0
