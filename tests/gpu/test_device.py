@@ -13,8 +13,8 @@ import pytest
 from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
-from yoloship.cuda.device import Device, probe
-from yoloship.cuda.stream import BorrowedStream, Event, Stream
+from yoloship.cuda.device import Device, probe, quick
+from yoloship.cuda.stream import BorrowedStream, Event, Stream, StreamCalls
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -231,3 +231,11 @@ except CudaError as error:
     )
     assert re.match(r"7\d\d stream: .*\(CUDA_ERROR_\w+, code 7\d\d, in cu", done.stdout), done.stdout + done.stderr
     assert "restart the process" in done.stdout
+
+
+def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:
+    with Stream(device) as stream, PinnedBuffer(device, 4) as buffer, pytest.raises(CudaError) as caught:
+        StreamCalls(stream).upload(buffer.pointer + 4, buffer.pointer, 4)  # no context is current
+    assert str(caught.value).startswith("upload: invalid context (CUDA_ERROR_INVALID_CONTEXT, code 201, in cuMemcpy")
+    with pytest.raises(CudaError, match="cuNoSuch_v9: the driver, or cuda-bindings, is too old"):
+        quick("cuNoSuch_v9")

@@ -182,6 +182,8 @@ Status cuCtxPopCurrent(void** context)
     contexts.pop_back();
     return SUCCESS;
 }
+Status cuCtxPushCurrent_v2(void* context) { return cuCtxPushCurrent(context); }
+Status cuCtxPopCurrent_v2(void** context) { return cuCtxPopCurrent(context); }
 Status cuCtxSynchronize() { NEEDS_CONTEXT; return SUCCESS; }
 Status cuMemGetInfo(size_t* free, size_t* total) { NEEDS_CONTEXT; LOCKED; *free = TOTAL - used; *total = TOTAL; return SUCCESS; }
 Status cuMemAlloc(void** at, size_t size) { NEEDS_CONTEXT; LOCKED; return allocate(at, size, true); }
@@ -211,6 +213,7 @@ Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream)
     if (timed) take_time(stream, copies_end, size / bytes_in_ms);
     return copy(to, from, size, stream);
 }
+Status cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t size, void* stream) { return cuMemcpyHtoDAsync(to, from, size, stream); }
 long long stand_in_copied_up() { return copied_up; }  // not the driver's: the bytes of all copies to the device
 Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
 Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from yoloship._util.fields import is_int
-from yoloship.cuda.device import OUT_OF_MEMORY, Resource, call, driver
+from yoloship.cuda.device import OUT_OF_MEMORY, Resource, call, driver, quick
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -140,16 +141,15 @@ class _PinnedBlock:
 class PinnedMemory:
     """Distinguishes pinned host memory from ordinary memory, also if another library pinned it."""
 
-    __slots__ = ("_host", "_kind", "_ok", "_pointer", "_query")
+    __slots__ = ("_host", "_kind", "_pointer", "_query")
 
     def __init__(self) -> None:
         bindings = driver()
         attribute = bindings.CUpointer_attribute
-        self._query = bindings.cuPointerGetAttribute
-        self._kind = attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
-        self._pointer = attribute.CU_POINTER_ATTRIBUTE_DEVICE_POINTER
+        self._query = quick("cuPointerGetAttribute", ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        self._kind = int(attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE)
+        self._pointer = int(attribute.CU_POINTER_ATTRIBUTE_DEVICE_POINTER)
         self._host = int(bindings.CUmemorytype.CU_MEMORYTYPE_HOST)
-        self._ok = bindings.CUresult.CUDA_SUCCESS
 
     def addresses(self, array: npt.NDArray[np.generic]) -> tuple[int, int] | None:
         """The addresses of an array's memory for the host and for the device; None if it is not pinned.
@@ -161,11 +161,11 @@ class PinnedMemory:
         if ours is not None:
             return ours, ours
         address = array.ctypes.data
-        status, kind = self._query(self._kind, address)
-        if status is not self._ok or int(kind) != self._host:
+        kind = ctypes.c_uint()
+        if self._query(ctypes.byref(kind), self._kind, address) or kind.value != self._host:
             return None
-        status, pointer = self._query(self._pointer, address)
-        return (address, int(pointer)) if status is self._ok else None
+        pointer = ctypes.c_uint64()
+        return None if self._query(ctypes.byref(pointer), self._pointer, address) else (address, pointer.value)
 
 
 def pinned_address(array: npt.NDArray[np.generic]) -> int | None:

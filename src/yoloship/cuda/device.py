@@ -24,7 +24,7 @@ from yoloship._util.fields import is_int
 from yoloship.errors import CudaError, DependencyError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 NO_DRIVER_CODE: Final = 35
@@ -33,6 +33,7 @@ NO_DRIVER_CODE: Final = 35
 OUT_OF_MEMORY: Final = 2
 """CUDA_ERROR_OUT_OF_MEMORY"""
 
+_LIBRARY: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _COMPUTE_CAPABILITY_MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
 _COMPUTE_CAPABILITY_MINOR: Final = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, cuda.h
 _INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED, cuda.h
@@ -69,6 +70,39 @@ def driver() -> Any:
     except ImportError as error:
         raise missing("cuda-bindings") from error
     return module
+
+
+def quick(function: str, *types: Any) -> Callable[..., int]:
+    """A function of the driver's library for work that is only queued, called without letting go of Python's lock.
+
+    The bindings let go of it in every call. With several threads each call then wakes another one, which takes the
+    lock over, and in a virtual machine that takes longer than the call itself.
+
+    Args:
+        function: Its name in the library, with the version: ``cuMemcpyHtoDAsync_v2``.
+        types: The `ctypes` types of its arguments.
+
+    Returns:
+        A function that gives the status code.
+
+    Raises:
+        CudaError: the driver is missing or too old.
+    """
+    _load_library()
+    library = ctypes.PyDLL(_LIBRARY)
+    try:
+        found = getattr(library, function)
+    except AttributeError as error:
+        raise _too_old(function) from error
+    found.restype, found.argtypes = ctypes.c_int, types
+    made: Callable[..., int] = found
+    return made
+
+
+def check_quick(code: int, function: str, subject: str) -> None:
+    """Raise the error that the status code of such a function stands for, if it is not 0."""
+    if code:
+        raise failure(code, driver().CUresult(code).name, function, subject)
 
 
 def missing(package: str) -> DependencyError:
@@ -199,7 +233,7 @@ def find_gpu(ordinal: int = 0) -> GpuInfo | None:
 
 def _load_library() -> ctypes.CDLL:
     try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return ctypes.CDLL(_LIBRARY)
     except OSError as error:
         raise _no_driver() from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
 from yoloship._util.fields import is_int
-from yoloship.cuda.device import Resource, call, driver, failure
+from yoloship.cuda.device import Resource, call, check_quick, driver, failure, quick
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -233,6 +234,11 @@ class Graph(Resource):
     def _release(self, handle: Any) -> None:
         call("cuGraphExecDestroy", handle, subject="graph")
 
+    @property
+    def address(self) -> int:
+        """The recorded graph's address as an integer."""
+        return int(self.handle)
+
     def launch(self, stream: Stream) -> None:
         """Queue all of the recorded work.
 
@@ -249,6 +255,7 @@ class StreamCalls:
     The GPU waits while the host makes these calls. The general functions (`buffers.upload`, `Graph.launch`,
     `Stream.sync`) make the context current and look up their driver function each time, which takes three to five
     microseconds. Here the context is made current once for all calls of a frame, and nothing is looked up or allocated.
+    Only `wait` lets go of Python's lock: see `device.quick`.
 
     One thread at a time may use it. It owns nothing, and cannot be used after the stream is closed.
 
@@ -256,19 +263,25 @@ class StreamCalls:
         stream: The stream of all calls.
     """
 
-    __slots__ = ("_context", "_copy", "_launch", "_ok", "_pid", "_pop", "_push", "_stream", "_wait", "stream")
+    __slots__ = (
+        "_context", "_copy", "_handle", "_launch", "_ok", "_pid", "_pop", "_popped", "_push", "_stream", "_wait",
+        "stream",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream) -> None:
         bindings = driver()
         self.stream = stream
-        self._stream: Any = stream.handle
+        self._handle: Any = stream.handle
+        self._stream = stream.address
         with stream.device.current():
-            (_, self._context) = bindings.cuCtxGetCurrent()
+            self._context = int(call("cuCtxGetCurrent"))
         self._ok = bindings.CUresult.CUDA_SUCCESS
-        self._push = bindings.cuCtxPushCurrent
-        self._pop = bindings.cuCtxPopCurrent
-        self._copy = bindings.cuMemcpyHtoDAsync
-        self._launch = bindings.cuGraphLaunch
+        pointer = ctypes.c_void_p
+        self._popped = ctypes.byref(pointer())
+        self._push = quick("cuCtxPushCurrent_v2", pointer)
+        self._pop = quick("cuCtxPopCurrent_v2", pointer)
+        self._copy = quick("cuMemcpyHtoDAsync_v2", pointer, pointer, ctypes.c_size_t, pointer)
+        self._launch = quick("cuGraphLaunch", pointer, pointer)
         self._wait = bindings.cuStreamSynchronize
         self._pid = os.getpid()
 
@@ -276,15 +289,13 @@ class StreamCalls:
         if self._pid != os.getpid() or self.stream.is_closed:
             with self.stream.device.current():  # raises in a forked child
                 self.stream.handle  # noqa: B018 - raises if it is closed
-        (status,) = self._push(self._context)
-        if status is not self._ok:
-            raise failure(int(status), status.name, "cuCtxPushCurrent", "stream")
+        check_quick(self._push(self._context), "cuCtxPushCurrent", "stream")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pop()
+        self._pop(self._popped)
 
     def upload(self, target: int, source: int, size_bytes: int) -> None:
         """Queue a copy from pinned memory, which must not change until the stream has done it.
@@ -301,9 +312,8 @@ class StreamCalls:
         """
         if target == source:
             return
-        (status,) = self._copy(target, source, size_bytes, self._stream)
-        if status is not self._ok:
-            raise failure(int(status), status.name, "cuMemcpyHtoDAsync", "upload")
+        if code := self._copy(target, source, size_bytes, self._stream):
+            check_quick(code, "cuMemcpyHtoDAsync", "upload")
 
     def launch(self, graph: Graph) -> None:
         """Queue a recorded graph.
@@ -311,9 +321,7 @@ class StreamCalls:
         Raises:
             CudaError: the launch failed.
         """
-        (status,) = self._launch(graph.handle, self._stream)
-        if status is not self._ok:
-            raise failure(int(status), status.name, "cuGraphLaunch", "graph")
+        check_quick(self._launch(graph.address, self._stream), "cuGraphLaunch", "graph")
 
     def wait(self) -> None:
         """Wait until all work queued so far is done. Other Python threads run meanwhile.
@@ -321,7 +329,7 @@ class StreamCalls:
         Raises:
             CudaError: the work failed, or the device is lost.
         """
-        (status,) = self._wait(self._stream)
+        (status,) = self._wait(self._handle)
         if status is not self._ok:
             raise failure(int(status), status.name, "cuStreamSynchronize", "stream")
 

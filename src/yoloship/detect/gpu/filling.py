@@ -1,13 +1,24 @@
-"""Putting a frame of ordinary memory onto pinned memory: all of it, only the rows that count, or scaled."""
+"""Putting frames of ordinary memory onto pinned memory: all of them, only the rows that count, or scaled.
+
+A lone frame is copied by all threads of OpenCV (`fill`). Frames of a batch are copied in pieces of several, each by one
+call that lets go of Python's lock once, by a few threads side by side (`Copiers`).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from yoloship._util.closing import Closing
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
     import numpy.typing as npt
 
     from yoloship.detect.gpu.staging import Frame
@@ -16,6 +27,10 @@ if TYPE_CHECKING:
 
 BY_THE_HOST: Final = frozenset({"copied", "resized"})
 """The modes of frames that the host puts onto pinned memory."""
+_PIECE_BYTES: Final = 1 << 23
+_LARGEST_BYTES: Final = 1 << 26
+_PIECES_EACH: Final = 2
+"""Pieces for each thread, so that the first go up while the next are copied, and none smaller than `_PIECE_BYTES`."""
 
 
 def staged_hw(frame: Frame) -> tuple[int, int]:
@@ -45,11 +60,130 @@ def fill(frame: Frame, target: npt.NDArray[np.uint8]) -> None:
             cv2.resize(frame.pixels, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
         return
     # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox is told so.
-    pixels, pick = frame.pixels, frame.pick
-    if pick is None:
-        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
+    if frame.pick is None:
+        cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB, dst=target)
         return
-    # The rows of one step that count lie side by side, so they are one long row.
-    long_rows = (height // pick.count, pick.count * width, 3)
-    picked = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
-    cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(long_rows))
+    picked = _picked_rows(frame)
+    cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(picked.shape))
+
+
+def _picked_rows(frame: Frame) -> npt.NDArray[np.uint8]:
+    """(rows, pixels, 3): the rows of one step that count lie side by side, so they are one long row."""
+    pixels, pick = frame.pixels, frame.pick
+    assert pick is not None
+    height, width = frame.letterbox.image_hw
+    shape = (height // pick.step, pick.count * width, 3)
+    return as_strided(pixels[pick.first :], shape, (pick.step * 3 * width, 3, 1), writeable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Frames that lie one behind the other on pinned memory, without a gap.
+
+    Attributes:
+        frames: In that order; all `resized`, all whole and `copied`, or all `copied` rows of one length.
+        start: Where the first begins.
+        size_bytes: Of all of them.
+    """
+
+    frames: Sequence[Frame]
+    start: int
+    size_bytes: int
+
+
+class Copiers(Closing):
+    """Threads that copy the frames of a batch side by side. Batches of several slots may use them.
+
+    Args:
+        threads: How many copy at once, the caller among them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="yoloship-copy") if threads > 1 else None
+
+    def copy(self, pieces: Sequence[Piece], pinned: npt.NDArray[np.uint8]) -> Iterator[Piece]:
+        """Copy pieces, and give each when it is there, in their order.
+
+        Args:
+            pieces: What to copy.
+            pinned: (bytes,) where to.
+        """
+        others: list[Future[None] | None] = [None] * len(pieces)
+        if self._pool is not None:
+            for place, piece in enumerate(pieces):
+                if place % self.threads:
+                    others[place] = self._pool.submit(_copy, piece, pinned)
+        try:
+            for piece, other in zip(pieces, others, strict=True):
+                if other is None:
+                    _copy(piece, pinned)
+                else:
+                    other.result()
+                yield piece
+        finally:
+            for other in others:  # after an error, nothing may write any more
+                if other is not None and not other.cancel():
+                    other.exception()
+
+    def pieces(self, frames: Sequence[tuple[Frame, int]], start: int) -> list[Piece]:
+        """Share out frames that lie one behind the other.
+
+        Args:
+            frames: Of one kind, as `Piece.frames`, each with its bytes.
+            start: Where the first begins on pinned memory.
+        """
+        whole = sum(size for _, size in frames)
+        most = min(max(whole // (_PIECES_EACH * self.threads), _PIECE_BYTES), _LARGEST_BYTES)
+        found: list[Piece] = []
+        some: list[Frame] = []
+        held = 0
+        for frame, size in frames:
+            if some and held + size > most:
+                found.append(Piece(some, start, held))
+                start, some, held = start + held, [], 0
+            some.append(frame)
+            held += size
+        return [*found, Piece(some, start, held)]
+
+    def close(self) -> None:
+        """End the threads. Closing twice is not an error."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def kind(frame: Frame) -> object:
+    """Frames of one kind can be in one `Piece`."""
+    if frame.mode == "resized":
+        return "resized"
+    return frame.letterbox.image_hw if frame.pick is not None else None
+
+
+def _copy(piece: Piece, pinned: npt.NDArray[np.uint8]) -> None:
+    import cv2
+
+    frames = piece.frames
+    target = pinned[piece.start : piece.start + piece.size_bytes]
+    if frames[0].mode == "resized":
+        for frame in frames:
+            height, width = staged_hw(frame)
+            size = 3 * height * width
+            fill(frame, target[:size].reshape(height, width, 3))
+            target = target[size:]
+        return
+    rows = [_rows(frame) for frame in frames]
+    target = target.reshape(-1, rows[0].shape[1])
+    if len(rows) == 1:
+        np.copyto(target, rows[0])
+    else:
+        copied: Any = cv2.vconcat(rows, dst=target)  # one call for all, without Python's lock
+        assert copied.ctypes.data == target.ctypes.data, "OpenCV took memory of its own"
+
+
+def _rows(frame: Frame) -> npt.NDArray[np.uint8]:
+    """(rows, bytes) of what is copied; all bytes as a column of one if that is the whole frame."""
+    pixels: npt.NDArray[np.uint8] = frame.pixels
+    if frame.pick is None:
+        return pixels.reshape(-1, 1)
+    picked = _picked_rows(frame)
+    return as_strided(picked, (picked.shape[0], 3 * picked.shape[1]), (picked.strides[0], 1), writeable=False)

@@ -23,6 +23,7 @@ from yoloship.cuda.stream import Stream
 from yoloship.detect.batching import Batcher, Gathering, Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
 from yoloship.detect.gpu.decoding import JpegDecoding
+from yoloship.detect.gpu.filling import Copiers
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.readiness import Readiness
 from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
@@ -103,7 +104,8 @@ class CudaPipeline(Pipeline):
         with ExitStack() as stack:
             runs = stack.enter_context(Turns(session.device, _ABREAST))
             self._turns = stack.pop_all()
-        setup = SlotSetup(running, largest, threading.Lock(), self._tuning.plans, runs)
+        self._copiers = Copiers(max(1, min(self._tuning.copy_threads, usable_cores())))
+        setup = SlotSetup(running, largest, threading.Lock(), self._copiers, self._tuning.plans, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._readiness = Readiness(self._pool, self._batches, self._batch)
         self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
@@ -361,6 +363,7 @@ class CudaPipeline(Pipeline):
         self._jpegs.close()
         self._videos.close()
         self._pool.close()
+        self._copiers.close()
         self._turns.close()
         self._intake.close()
         self.session.close()

@@ -21,6 +21,7 @@ from yoloship.errors import InputError, SessionError, YoloshipError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from yoloship.detect.gpu.filling import Copiers
     from yoloship.detect.gpu.turns import Turns
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
@@ -33,7 +34,8 @@ class SlotSetup:
     Attributes:
         model: What to run.
         max_batch: Images of the largest run.
-        cores: Held by the one batch that is copied by all cores.
+        cores: Held by the one batch that the host copies.
+        copiers: Copy the frames of a batch.
         plans: Batches and canvases that a slot keeps ready; the one unused for longest goes first.
         runs: The turns in which batches are computed.
     """
@@ -41,6 +43,7 @@ class SlotSetup:
     model: DeviceModel
     max_batch: int
     cores: threading.Lock
+    copiers: Copiers
     plans: int
     runs: Turns
 
@@ -65,7 +68,7 @@ class Slot(Closing):
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
             self.calls = StreamCalls(self.stream)
-            self._staging = Staging(self.calls, setup.max_batch, setup.cores)
+            self._staging = Staging(self.calls, setup.max_batch, setup.cores, setup.copiers)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 

@@ -28,7 +28,7 @@ from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, frame_row
 from yoloship.cuda.letterbox_host import band_rows
 from yoloship.cuda.stream import Event, Fence
-from yoloship.detect.gpu.filling import BY_THE_HOST, fill, staged_hw
+from yoloship.detect.gpu.filling import BY_THE_HOST, Copiers, Piece, fill, kind, staged_hw
 from yoloship.detect.pipeline import PlacedImage
 
 if TYPE_CHECKING:
@@ -120,11 +120,13 @@ class Staging:
         max_batch: Frames of the largest batch.
         cores: Held while frames are copied by all cores. It is shared by all who copy: one batch after the other is
             sooner there than all of them side by side, each by one core.
+        copiers: Copy the frames of a batch.
     """
 
-    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock) -> None:
+    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock, copiers: Copiers) -> None:
         self._calls = calls
         self._cores = cores
+        self._copiers = copiers
         self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
         self._pinned: PinnedBuffer | None = None
         self._twin: DeviceBuffer | None = None
@@ -210,57 +212,76 @@ class Staging:
 
     def _place(self, frames: Sequence[Frame], is_alone: bool) -> list[_Place]:
         """Begin to transfer frames."""
-        places = []
+        if is_alone and frames[0].mode in BY_THE_HOST:
+            return [self._place_alone(frames[0])]
+        places: list[_Place | None] = [None] * len(frames)
+        by_host: dict[object, list[int]] = {}
         offset = self._first_frame
         waited: Event | Fence | None = None
-        for frame in frames:
+        for number, frame in enumerate(frames):
             mode = frame.mode
-            if mode == "resident":
+            if mode in BY_THE_HOST:
+                by_host.setdefault(kind(frame), []).append(number)
+            elif mode == "resident":
                 pixels = frame.pixels
                 if isinstance(pixels, DeviceImage):
                     if pixels.ready is not waited:  # images that were decoded together share it
                         pixels.wait_on(self._calls.stream)
                         waited = pixels.ready
-                    places.append(_Place(frame.letterbox, mode, frame.channels, pixels.pixels))
+                    places[number] = _Place(frame.letterbox, mode, frame.channels, pixels.pixels)
                 else:
                     foreign = self._foreign_frame(pixels)
-                    places.append(self._packed(len(places), frame, foreign.pointer, foreign.pitch_bytes))
-                continue
-            height, width = staged_hw(frame)
-            pitch = 3 * width
-            if mode == "mapped":
-                places.append(self._packed(len(places), frame, frame.address, pitch))
-                continue
-            target, source = self._device + offset, 0
-            if mode == "pinned":
-                self._calls.upload(target, frame.address, height * pitch)
+                    places[number] = self._packed(number, frame, foreign.pointer, foreign.pitch_bytes)
             else:
-                fill(frame, self._target(offset, height, width))
-                if not is_alone:
-                    self._calls.upload(target, self._host + offset, height * pitch)
-                source = self._host + offset if is_alone and not self._is_shared else 0
-            places.append(self._packed(len(places), frame, target, pitch, source))
-            offset += _rounded(height * pitch)
-        return places
+                height, width = frame.letterbox.image_hw
+                pointer = frame.address
+                if mode == "pinned":
+                    pointer = self._device + offset
+                    self._calls.upload(pointer, frame.address, 3 * height * width)
+                    offset += _rounded(3 * height * width)
+                places[number] = self._packed(number, frame, pointer, 3 * width)
+        pieces: list[Piece] = []
+        for numbers in by_host.values():
+            start = offset = _rounded(offset)
+            sizes = []
+            for number in numbers:
+                height, width = staged_hw(frames[number])
+                places[number] = self._packed(number, frames[number], self._device + offset, 3 * width)
+                sizes.append((frames[number], 3 * height * width))
+                offset += 3 * height * width
+            pieces += self._copiers.pieces(sizes, start)
+        for piece in self._copiers.copy(pieces, self._bytes):
+            self._calls.upload(self._device + piece.start, self._host + piece.start, piece.size_bytes)
+        return [place for place in places if place is not None]
 
-    def _packed(self, number: int, frame: Frame, pointer: int, pitch_bytes: int, source: int = 0) -> _Place:
+    def _place_alone(self, frame: Frame) -> _Place:
+        """Copy a lone frame by all cores; a kernel fetches it."""
+        offset = self._first_frame
+        height, width = staged_hw(frame)
+        fill(frame, self._target(offset, height, width))
+        source = 0 if self._is_shared else self._host + offset
+        return self._packed(0, frame, self._device + offset, 3 * width, source, is_swapped=frame.mode == "copied")
+
+    def _packed(
+        self, number: int, frame: Frame, pointer: int, pitch_bytes: int, source: int = 0, *, is_swapped: bool = False
+    ) -> _Place:
         """The place of packed pixels: that of the last batch, if it was the same there."""
+        pixel_format: PixelFormat = frame.channels
+        if is_swapped:
+            pixel_format = "rgb" if frame.channels == "bgr" else "bgr"
         last = self._sent[1]
         if number < len(last):
             place = last[number]
             pixels = place.pixels
-            is_same = place.letterbox is frame.letterbox and place.mode == frame.mode
             if (
-                is_same
+                place.letterbox is frame.letterbox
+                and place.mode == frame.mode
                 and place.channels == frame.channels
+                and pixels.pixel_format == pixel_format
                 and (pixels.pointer, pixels.pitch_bytes, place.source) == (pointer, pitch_bytes, source)
-                and not pixels.is_planar
                 and pixels.orientation == 1
             ):
                 return place
-        pixel_format: PixelFormat = frame.channels
-        if frame.mode == "copied":  # which swaps red and blue
-            pixel_format = "rgb" if frame.channels == "bgr" else "bgr"
         pixels = DevicePixels(pointer, pitch_bytes, staged_hw(frame), pixel_format)
         return _Place(frame.letterbox, frame.mode, frame.channels, pixels, source)
 

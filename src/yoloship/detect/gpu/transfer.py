@@ -5,13 +5,13 @@
 | resident | on the device already         | nowhere: the letterbox reads it there                                    |
 | pinned   | in pinned host memory         | up by DMA, from where it lies                                            |
 | mapped   | there, and is much too big    | nowhere: the letterbox reads the pixels that it needs over the bus       |
-| copied   | in ordinary host memory       | onto pinned memory, by all of OpenCV's threads, and on as said below     |
+| copied   | in ordinary host memory       | onto pinned memory, by several threads, and on as said below             |
 | resized  | there, and is far too big     | onto pinned memory scaled by OpenCV already, and on as said below        |
 
 Of frames whose height is 3 or more whole times that of the scaled image (1080p and 4K on 640), only the rows that
 bilinear interpolation weighs are copied: see `RowPick`. From pinned memory a lone frame is fetched by a kernel: memory
 that several cores have just written comes to it twice as fast as to the DMA (kernels/fetch.cu). Frames of a batch go up
-by DMA, each while the next is copied.
+by DMA in pieces of several frames, each while the next are copied.
 
 On an integrated GPU, whose memory is the host's, nothing goes up: all pinned frames are `mapped`, and `copied` and
 `resized` ones are read where the host has put them.
@@ -152,6 +152,8 @@ class CudaTuning:
         slots: Batches in flight at once, each on a stream with memory of its own; made when first needed.
         max_batch: Images of a run, if the network's batch is dynamic.
         plans: Batches and canvases that a slot keeps ready.
+        copy_threads: Threads that copy the frames of a batch from ordinary to pinned memory; no more than there are
+            cores. A lone frame is copied by OpenCV's threads.
         transfer: Which modes frames take to the device.
         on_full_memory: What to do if a batch does not fit into the device's memory: ``raise``, or ``halve`` it.
 
@@ -162,11 +164,12 @@ class CudaTuning:
     slots: int = 4
     max_batch: int = MAX_BATCH
     plans: int = 6
+    copy_threads: int = 4
     transfer: TransferPolicy = field(default_factory=TransferPolicy)
     on_full_memory: OnFullMemory = "raise"
 
     def __post_init__(self) -> None:
-        for name, most in (("slots", 64), ("max_batch", 1024), ("plans", 1024)):
+        for name, most in (("slots", 64), ("max_batch", 1024), ("plans", 1024), ("copy_threads", 256)):
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
                 raise InputError("out of range", subject=name, expected=f"1 to {most}", got=repr(value)[:60])

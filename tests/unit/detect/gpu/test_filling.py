@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from yoloship.detect.gpu.filling import fill, staged_hw
+from yoloship.detect.gpu import filling
+from yoloship.detect.gpu.filling import Copiers, fill, staged_hw
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @pytest.mark.parametrize("hw", [(50, 120), (300, 90), (256, 90), (1, 3)])
@@ -32,3 +36,96 @@ def test_a_frame_is_scaled_as_the_letterbox_does(hw: tuple[int, int]) -> None:
     target: Any = np.zeros((*box.resized_hw, 3), np.uint8)
     fill(Frame(image, box, "resized"), target)
     np.testing.assert_array_equal(target, box.apply(image))
+
+
+def chosen_rows(frame: Frame) -> npt.NDArray[np.uint8]:
+    pixels: npt.NDArray[np.uint8] = frame.pixels
+    pick = frame.pick
+    if pick is None:
+        return pixels
+    return pixels[[row for row in range(len(pixels)) if 0 <= (row - pick.first) % pick.step < pick.count]]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("hw", [(50, 120), (300, 90), (256, 90), (1, 3)])
+def test_frames_of_a_batch_lie_one_behind_the_other_in_order(
+    hw: tuple[int, int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "_PIECE_BYTES", 30_000)
+    rng = np.random.default_rng()
+    frames = []
+    for _ in range(11):
+        box = Letterbox.fixed(hw, (64, 96))
+        frames.append(
+            Frame(rng.integers(0, 256, (*hw, 3), dtype=np.uint8), box, "copied", channels="rgb", pick=RowPick.of(box))
+        )
+    assert len({filling.kind(frame) for frame in frames}) == 1
+    sizes = [3 * staged_hw(frame)[0] * staged_hw(frame)[1] for frame in frames]
+    pinned = np.full(sum(sizes) + 20, 7, np.uint8)
+    with Copiers(threads) as copiers:
+        pieces = copiers.pieces(list(zip(frames, sizes, strict=True)), 13)
+        assert [frame for piece in pieces for frame in piece.frames] == frames
+        assert [piece.start for piece in pieces] == [
+            13 + sum(piece.size_bytes for piece in pieces[:n]) for n in range(len(pieces))
+        ]
+        assert list(copiers.copy(pieces, pinned)) == pieces
+    np.testing.assert_array_equal(pinned[13:-7], np.concatenate([chosen_rows(frame).ravel() for frame in frames]))
+    assert set(pinned[:13]) | set(pinned[-7:]) == {7}
+
+
+def test_scaled_frames_of_a_batch_are_those_that_are_scaled_alone() -> None:
+    rng = np.random.default_rng()
+    frames = [
+        Frame(rng.integers(0, 256, (*hw, 3), dtype=np.uint8), Letterbox.fixed(hw, (64, 96)), "resized")
+        for hw in ((128, 192), (90, 200), (32, 48))
+    ]
+    alone = [np.zeros((*frame.letterbox.resized_hw, 3), np.uint8) for frame in frames]
+    for frame, target in zip(frames, alone, strict=True):
+        fill(frame, target)
+    pinned = np.zeros(sum(one.nbytes for one in alone), np.uint8)
+    with Copiers(2) as copiers:
+        pieces = copiers.pieces([(frame, one.nbytes) for frame, one in zip(frames, alone, strict=True)], 0)
+        assert list(copiers.copy(pieces, pinned)) == pieces
+    np.testing.assert_array_equal(pinned, np.concatenate([one.ravel() for one in alone]))
+
+
+def test_whole_frames_of_any_size_are_of_one_kind_and_rows_of_one_size_only() -> None:
+    def kind(hw: tuple[int, int], mode: Any = "copied") -> object:
+        box = Letterbox.fixed(hw, (64, 96))
+        return filling.kind(Frame(np.zeros((*hw, 3), np.uint8), box, mode, pick=RowPick.of(box)))
+
+    assert kind((50, 120)) == kind((40, 77))
+    assert len({kind((50, 120)), kind((192, 90)), kind((256, 90)), kind((256, 90), "resized")}) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_after_an_error_nothing_is_written_any_more(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: list[int] = []
+    copied = filling._copy
+
+    def copy(piece: Any, pinned: Any) -> None:
+        busy.append(1)
+        try:
+            if piece.start == 0:
+                raise MemoryError("on purpose")
+            copied(piece, pinned)
+        finally:
+            busy.pop()
+
+    monkeypatch.setattr(filling, "_copy", copy)
+    monkeypatch.setattr(filling, "_PIECE_BYTES", 1)
+    box = Letterbox.fixed((50, 120), (64, 96))
+    frames = [Frame(np.zeros((50, 120, 3), np.uint8), box, "copied") for _ in range(12)]
+    with Copiers(threads) as copiers:
+        pieces = copiers.pieces([(frame, 18_000) for frame in frames], 0)
+        with pytest.raises(MemoryError, match="on purpose"):
+            list(copiers.copy(pieces, np.zeros(12 * 18_000, np.uint8)))
+        assert not busy
+
+
+def test_a_frame_that_is_larger_than_a_piece_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_LARGEST_BYTES", 100)
+    box = Letterbox.fixed((50, 120), (64, 96))
+    frames = [Frame(np.zeros((50, 120, 3), np.uint8), box, "copied") for _ in range(3)]
+    with Copiers(1) as copiers:
+        assert [len(piece.frames) for piece in copiers.pieces([(frame, 18_000) for frame in frames], 0)] == [1, 1, 1]
