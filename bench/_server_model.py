@@ -252,8 +252,6 @@ class _Simulated:
         events = []
         while self._runs and self._batcher._waiting:
             requests = self._batcher._next()
-            for request in requests:
-                request.make_room()
             self._runs -= 1
             seconds = self._work(len(requests))[1]
             images = [cast("_Image", request.image) for request in requests]
