@@ -211,7 +211,7 @@ def _described(host: ModelHost) -> dict[str, Any]:
         return {"name": host.name, "ready": False}
     loaded = host.loaded
     detector = loaded.detector
-    options, (a, b) = detector.options, loaded.cost.line
+    options, nms, (a, b) = detector.options, detector.info.nms, loaded.cost.line
     return {
         "name": host.name,
         "ready": host.is_ready,
@@ -225,7 +225,8 @@ def _described(host: ModelHost) -> dict[str, Any]:
             "iou": options.iou_threshold,
             "max_det": options.max_detections,
         },
-        "lowest_conf": 0.0 if detector.info.nms is None else detector.info.nms.score_threshold,
+        "lowest_conf": 0.0 if nms is None else nms.score_threshold,
+        "iou_is_fixed": nms is not None or detector.info.head == "one2one",
         "batches": list(detector.batches),
         "run_ms": {"per_image": round(a * 1e3, 3), "per_run": round(b * 1e3, 3)},
         "under_load": {

@@ -118,6 +118,7 @@ def test_models_are_described(server: InProcess) -> None:
     assert load["room"] >= 32
     assert (model["name"], model["task"], model["input_hw"]) == ("cat", "detect", [64, 64])
     assert model["class_names"] == ["cat", "dog"]
+    assert (model["lowest_conf"], model["iou_is_fixed"]) == (0, False)
     assert model["ready"] is True
     assert json.dumps(model)
 

@@ -21,10 +21,12 @@ export class Controls {
     this.slider = byId("threshold");
     this.number = byId("threshold-number");
     this.lowest = byId("lowest");
+    this.iou = byId("iou");
     this.classes = byId("classes");
     for (const field of [this.slider, this.number]) field.addEventListener("input", () => this.#takeThreshold(field.value));
     this.number.addEventListener("change", () => { this.number.value = this.slider.value; });
     this.lowest.addEventListener("change", () => this.#takeLowest());
+    this.iou.addEventListener("change", () => this.#takeIou());
     for (const select of [this.first, this.second]) select.addEventListener("change", () => { this.forgetClasses(); told.asked(); });
     for (const name of DRAWN) byId(`draw-${name}`).addEventListener("change", () => told.filtered());
     byId("zoom").addEventListener("change", () => told.filtered());
@@ -65,10 +67,11 @@ export class Controls {
     this.#mirror();
   }
 
-  /** What to ask a model: the lowest score is one that it can give. */
+  /** What to ask a model: the lowest score is one that it can give, and the IoU is its own if nobody asks for another. */
   query(model) {
     if (model.task === "classify") return {};
-    return { conf: String(Math.max(Number(this.lowest.value), model.lowest_conf ?? 0)) };
+    const conf = String(Math.max(Number(this.lowest.value), model.lowest_conf ?? 0));
+    return this.iou.value === "" || model.iou_is_fixed ? { conf } : { conf, iou: this.iou.value };
   }
 
   /** Say what the models were asked for, and offer what they have. */
@@ -76,8 +79,11 @@ export class Controls {
     if (this.#isClassifier !== (models[0].task === "classify")) this.begin(models[0]); // scores mean something else there
     const objects = models.filter(model => model.task !== "classify");
     byId("lowest-field").hidden = !objects.length;
-    const parts = objects.map(model => ({ name: model.name, conf: Number(this.query(model).conf), most: model.thresholds.max_det }));
-    const words = ({ conf, most }) => `scores above ${conf}, at most ${most} objects`;
+    const parts = objects.map(model => ({ name: model.name, most: model.thresholds.max_det, ...this.query(model) }));
+    const words = ({ conf, iou, most }) => `scores above ${conf}, ${iou ? `an IoU up to ${iou}, ` : ""}at most ${most} objects`;
+    const free = objects.find(model => !model.iou_is_fixed);
+    byId("iou-field").hidden = !free;
+    this.iou.placeholder = free?.thresholds.iou ?? "";
     byId("asked").textContent = parts.length === 2 && words(parts[0]) !== words(parts[1])
       ? `Asked for: ${parts.map(part => `${words(part)} (${part.name})`).join("; ")}.`
       : parts.length ? `Asked for: ${words(parts[0])}.` : "A classification model gives its five best classes.";
@@ -139,6 +145,11 @@ export class Controls {
     if (this.lowest.value === "" || !Number.isFinite(value)) this.lowest.value = LOWEST;
     else this.lowest.value = Math.min(Math.max(value, 0), 0.99);
     this.#limit();
+    this.told.asked();
+  }
+
+  #takeIou() {
+    if (this.iou.value !== "") this.iou.value = Math.min(Math.max(Number(this.iou.value), 0), 1);
     this.told.asked();
   }
 

@@ -14,7 +14,12 @@ from PIL import Image
 
 from helpers.browsing import FAILED_LOAD, browsing, finder, named, opened, pixel, rows, settings_for, tab
 from helpers.images import saved, smooth
+from helpers.samples import sample
 from helpers.serving import listening
+from yoloship.graph.build import build_graph
+from yoloship.graph.config import GraphConfig
+from yoloship.graph.onnx_file import graph_bytes
+from yoloship.model import NmsConfig
 from yoloship.results.drawing import class_color, text_color
 from yoloship.results.skeleton import COCO_LIMBS
 
@@ -139,6 +144,33 @@ def test_filters_act_at_once_and_ask_nothing(page: Page, address: str) -> None:
     page.locator("#asked", has_text="0.5").wait_for()
     page.locator(".all", has_text="of 2").wait_for()
     assert ["conf=0.5" in url for url in requests] == [True]
+
+
+def test_another_overlap_is_asked_for_where_the_model_has_no_fixed_one(browser: Browser, tmp_path: Path) -> None:
+    near = finder(tmp_path / "near.onnx", ("cat", "dog"), ((22, 20, 10, 10, 0.9, 0), (25, 20, 10, 10, 0.8, 0)))
+    fixed = tmp_path / "suppressed.onnx"
+    graph = GraphConfig((64, 64), output_form="nms", nms=NmsConfig(0.001))
+    fixed.write_bytes(graph_bytes(build_graph(sample("yolov5", "detect"), graph)))
+    with listening(settings_for(near, fixed)) as port, opened(browser, f"http://127.0.0.1:{port}/") as page:
+        page.locator("#choose:enabled").wait_for()
+        show(page)
+        requests = asked(page)
+        assert page.get_attribute("#iou", "placeholder") == "0.45"
+        for text, kept, count in (("0.6", "0.6", "2 objects"), ("0.2", "0.2", "1 object"), ("7", "1", "2 objects")):
+            page.fill("#iou", text)
+            page.keyboard.press("Enter")
+            page.locator("#asked", has_text=f"scores above 0.05, an IoU up to {kept}, at most 300 objects").wait_for()
+            page.locator("#status", has_text=f"photo.png: {count}").wait_for()
+            assert page.input_value("#iou") == kept
+        page.fill("#iou", "")
+        page.keyboard.press("Enter")
+        page.locator("#status", has_text="photo.png: 1 object").wait_for()
+        assert [url.partition("iou=")[2] for url in requests] == ["0.6", "0.2", "1"], "the model's own was there"
+        page.fill("#iou", "0.6")
+        page.select_option("#model", "suppressed")
+        page.locator("#status", has_text="photo.png").wait_for()
+        page.locator("#iou").wait_for(state="hidden")
+        assert "iou" not in requests[-1]
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -311,6 +343,7 @@ def test_each_task_is_drawn(page: Page, address: str, task: str) -> None:
         page.locator("#status", has_text="photo.png: dog 0.75.").wait_for()
         assert pixel(page, 0.3, 0.3) == [red, green, blue, 255]
         assert not page.locator("#lowest").is_visible()
+        assert not page.locator("#iou").is_visible()
         return
     if task == "segment":
         assert pixel(page, 32, 32) == pytest.approx([red, green, blue, 0.45 * 255], abs=3)
@@ -348,7 +381,7 @@ def test_a_keyboard_reaches_everything_and_is_never_caught(page: Page) -> None:
         pytest.fail(f"the focus never leaves the page: {reached}")
     order = [
         "skip", "HTTP interface", "choose", "camera", "model", "other", "threshold-number", "threshold", "all-classes",
-        "draw-boxes", "draw-labels", "lowest", "unseen", "#", "Score", "pick", "Copy JSON", "Save picture",
+        "draw-boxes", "draw-labels", "lowest", "iou", "unseen", "#", "Score", "pick", "Copy JSON", "Save picture",
     ]  # fmt: skip
     assert [name for name in reached if name in order] == order
     page.locator(".pick").first.focus()
