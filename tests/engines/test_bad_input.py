@@ -94,7 +94,7 @@ def test_the_suppression_that_parses_but_never_builds_is_refused_before_the_buil
 ) -> None:
     message = refusal(saved(suppression_network()), flavour=flavour)
     assert message.startswith("TensorRT-RTX cannot take operator NonMaxSuppression (layer suppress")
-    assert message.endswith("; export it with --output raw, heads or nms, which need no such operator")
+    assert message.endswith("; export it in the output form raw, heads or nms (--output), which need no such operator")
 
 
 def test_missing_weights_are_named_with_their_path(flavour: Flavour, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_an_option_without_effect_is_an_error_that_says_so(
 ) -> None:
     message = refusal(saved(float_network()), config, flavour)
     assert message.startswith(f"{flavour.title}: option {option} has no effect here: ")
-    assert message.endswith("; leave it out, or choose another --flavour")
+    assert message.endswith("; leave it out, or choose another flavour (--flavour)")
 
 
 @pytest.mark.only_rtx
@@ -176,7 +176,7 @@ def test_an_engine_for_this_gpu_needs_one(flavour: Flavour, saved: Save, monkeyp
     monkeypatch.setattr("yoloship.engine.builder.find_gpu", lambda: None)
     assert refusal(saved(float_network()), BuildConfig(targets=("current",)), flavour) == (
         f"{flavour.title}: target current needs an NVIDIA GPU: got none; "
-        "name the targets (--target sm89), or leave them out"
+        "name the targets, such as sm89 (--target), or leave them out"
     )
 
 

@@ -192,7 +192,7 @@ def test_a_workspace_that_is_too_small_says_so(flavour: Flavour, saved: Save) ->
     with pytest.raises(EngineError) as caught:
         build_engine(saved(float_network()), BuildConfig(workspace_bytes=1 << 20), flavour=flavour)
     assert re.search(r"TensorRT could not build it: .*no tactics.*within workspace limit", str(caught.value))
-    assert str(caught.value).endswith("; give it more --workspace, or leave that to TensorRT")
+    assert str(caught.value).endswith("; give it a larger workspace (--workspace), or leave that to TensorRT")
 
 
 def test_an_engine_is_a_plain_plan_and_a_sidecar(flavour: Flavour, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def parse_address(url: str, rules: AddressRules) -> Address:
     if scheme not in _PORTS:
         raise InputError("is not an address of https", subject=shown, got=f"{scheme}:" if scheme else None)
     if scheme == "http" and not rules.allow_http:
-        hint = "use https, or allow it with --allow-http"
+        hint = "use https, or allow it (allow_http, --allow-http)"
         raise InputError(
             "is read by http only if that is allowed, because others can change it", subject=shown, hint=hint
         )
@@ -186,7 +186,7 @@ def resolve(address: Address, rules: AddressRules, timeout_s: float) -> list[End
                 "leads into a private network or to this machine" if not rules.allow_private else _NEVER,
                 subject=address.shown,
                 got=str(place[0]),
-                hint=None if rules.allow_private else "if that is meant, allow it with --allow-private",
+                hint=None if rules.allow_private else "if that is meant, allow it (allow_private, --allow-private)",
             )
     return endpoints
 

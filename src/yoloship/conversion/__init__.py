@@ -118,7 +118,7 @@ class Calibration:
         for skipped in found.skipped:
             say(str(skipped))
         if missing := next((path for path in found.paths if not path.is_file()), None):
-            raise InputError("is not a file or folder that exists", subject=f"--calibrate {missing}")
+            raise InputError("is not a file or folder that exists", subject=f"calibrate (--calibrate): {missing}")
         if self.labels is None:
             return found.paths, None
         model = info()

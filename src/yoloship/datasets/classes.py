@@ -66,7 +66,8 @@ def ids_by_name(names: Sequence[str], info: ModelInfo, subject: str) -> tuple[tu
         raise InputError(
             "has classes that the model does not have", subject=subject,
             expected=shortened(", ".join(info.class_names)), got=shortened(", ".join(lacking)),
-            hint="give the model's classes these names with --names, or remove them from the dataset",
+            hint="give the model's classes these names with --names (class_names in Python), or remove them from the "
+            "dataset",
         )  # fmt: skip
     return tuple(range(len(names))), tuple(names)
 

@@ -235,5 +235,5 @@ def _folder(path: Path, name: str) -> Path:
             return candidate
     raise InputError(
         f"its images are not found: {shortened(name, 80)!r} is not in {here}, nor in the usual folders around it",
-        subject=str(path), hint="name their folder with --images",
+        subject=str(path), hint="name their folder with --images (images in Python)",
     )  # fmt: skip

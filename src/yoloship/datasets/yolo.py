@@ -77,7 +77,7 @@ def files_of_yaml(path: Path, split: str) -> YoloFiles:
         there = [name for name in SPLITS if data.get(name)]
         raise InputError(
             f"names no {split} images", subject=str(path), expected=f"a line '{split}: …'",
-            got=", ".join(there) or "no split", hint="choose another with --split" if there else None,
+            got=", ".join(there) or "no split", hint="choose another split (--split)" if there else None,
         )  # fmt: skip
     places = wanted if isinstance(wanted, list) else [wanted]
     if not 1 <= len(places) <= _MAX_PLACES or not all(isinstance(place, str) and place for place in places):

@@ -93,7 +93,7 @@ class ModelInput:
                 "rectangular input needs a graph of dynamic height and width",
                 subject=model_name,
                 got=f"{height or 'dynamic'}×{width or 'dynamic'}",
-                hint="export it with '--imgsz dynamic', load the .pt itself, or use the square mode",
+                hint="export it with 'yoloship export --imgsz dynamic', load the .pt itself, or use the square mode",
             )
         usual = info.usual_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
         usual = usual if info.transform is None else info.transform.crop

@@ -336,6 +336,10 @@ def _run(builder: Any, network: Any, settings: Any, tracker: Tracker, *, subject
     tracker.raise_if_stopped()
     if memory is None:
         reason = reason_of(messages)
-        hint = "give it more --workspace, or leave that to TensorRT" if "workspace limit" in reason else None
+        hint = (
+            "give it a larger workspace (--workspace), or leave that to TensorRT"
+            if "workspace limit" in reason
+            else None
+        )
         raise EngineError(f"TensorRT could not build it: {reason}", subject=subject, hint=hint or hint_for(reason))
     return bytes(memory)

@@ -160,7 +160,7 @@ def open_flavour(name: FlavourName | None = None, *, to_build: bool = True) -> F
             "cannot build engines",
             subject=MODULE_NAMES[chosen],
             got=reason,
-            hint="it only runs them; build with --flavour rtx or --flavour tensorrt",
+            hint="it only runs them; build with the flavour rtx or tensorrt (--flavour)",
         )
     return flavour
 

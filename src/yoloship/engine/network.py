@@ -62,7 +62,7 @@ _LEAST: Mapping[Precision, str] = MappingProxyType({"float8": "sm89", "bfloat16"
 
 _NO_MODEL_HINT = "give a file that 'yoloship export' or another exporter wrote"
 MAX_TIMING_CACHE_BYTES: Final = 1 << 30
-_NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
+_NO_DEVICE_HINT = "build on the machine that has the GPU, or with the flavour rtx (--flavour), which builds without one"
 
 
 def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messages: Messages) -> Any:
@@ -115,7 +115,7 @@ def _refuse_lost_layers(flavour: Flavour, network: Any, *, subject: str) -> None
             raise EngineError(
                 f"TensorRT-RTX cannot take operator NonMaxSuppression (layer {layer.name})",
                 subject=subject,
-                hint="export it with --output raw, heads or nms, which need no such operator",
+                hint="export it in the output form raw, heads or nms (--output), which need no such operator",
             )
 
 
@@ -286,7 +286,7 @@ def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -
             raise EngineError(
                 f"option {feature} has no effect here: {reason}",
                 subject=flavour.title,
-                hint="leave it out, or choose another --flavour",
+                hint="leave it out, or choose another flavour (--flavour)",
             )
     if config.hardware_compatibility != "none":
         _member(flavour.module.HardwareCompatibilityLevel, config.hardware_compatibility.upper(), flavour)
@@ -299,7 +299,7 @@ def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -
             "target current needs an NVIDIA GPU",
             subject=flavour.title,
             got="none",
-            hint="name the targets (--target sm89), or leave them out",
+            hint="name the targets, such as sm89 (--target), or leave them out",
         )
 
 

@@ -269,7 +269,7 @@ def _check_form(info: ModelInfo, subject: str) -> None:
             subject=subject,
             expected=f"the forms 'float' and {standard.name!r}",
             got=f"{info.input_form!r} and {info.output_form!r}",
-            hint=f"give the .pt, or export it with '--input float --output {standard.name}'",
+            hint=f"give the .pt, or export it with 'yoloship export --input float --output {standard.name}'",
         )
 
 

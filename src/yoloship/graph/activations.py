@@ -64,7 +64,8 @@ def activate(builder: Builder, module: ModuleView, x: Wire) -> Wire:
         hint = "nothing was guessed"
         if module.torch_name is None:
             name = module.class_path[:80]
-            hint += f"; if it is a known one under another name, say so with --alias {name}=utils.activations.NAME"
+            hint += "; if it is a known one under another name, say so with "
+            hint += f"--alias {name}=utils.activations.NAME (aliases in Python)"
         raise module.error("is not an activation that this version can write", hint=hint)
     return written(found, builder, module, x)
 

@@ -240,7 +240,8 @@ def _unknown(module: ModuleView, table: BlockTable) -> GraphError:
     hint = "nothing was guessed"
     if module.torch_name is None:
         name = module.class_path[:80]
-        hint += f"; if it is an official block under another name, say so with --alias {name}={table.official}.NAME"
+        hint += "; if it is an official block under another name, say so with "
+        hint += f"--alias {name}={table.official}.NAME (aliases in Python)"
     return module.error("is not a block that this version can write", hint=hint)
 
 

@@ -267,7 +267,7 @@ def _batch_statistics(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     if not isinstance(x.shape[0], int):
         raise module.error(
             "takes its statistics from the whole batch, so an image's result would depend on the others in its run",
-            expected="a fixed batch", got="a dynamic one", hint="export it with --batch 1",
+            expected="a fixed batch", got="a dynamic one", hint="export it with batch 1 (--batch 1)",
         )  # fmt: skip
     return _affine(builder, module, _standardised(builder, module, x, module.place, ((0, 2, 3),)))
 

@@ -186,7 +186,9 @@ def _profile(profile: InputProfile) -> str:
 def _output(path: Path, source_bytes: int) -> str:
     folder = path.parent
     if not folder.is_dir():
-        raise OutputError("there is no such folder", subject=str(folder), hint="make it, or give another --output-file")
+        raise OutputError(
+            "there is no such folder", subject=str(folder), hint="make it, or give another output (--output-file)"
+        )
     if not os.access(folder, os.W_OK):
         raise OutputError("cannot be written to", subject=str(folder), hint="check its permissions")
     needed, free = _PLAN_SHARE * source_bytes, shutil.disk_usage(folder).free
@@ -196,6 +198,6 @@ def _output(path: Path, source_bytes: int) -> str:
             subject=str(folder),
             expected=f"about {needed / 1e6:.0f} MB",
             got=f"{free / 1e6:.0f} MB",
-            hint="free some space, or give another --output-file",
+            hint="free some space, or give another output (--output-file)",
         )
     return f"{path}, about {source_bytes / 1e6:.0f} MB; {free / 1e9:.0f} GB are free"

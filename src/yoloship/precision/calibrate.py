@@ -95,7 +95,7 @@ def _collect(watcher: Any, feed: Feeds) -> None:
         raise GraphError(
             "the range of an activation cannot be measured",
             got=str(error)[:80],
-            hint="the float32 model is broken itself, or take --calibrator minmax",
+            hint="the float32 model is broken itself, or take the calibrator minmax (--calibrator)",
         ) from error
 
 

@@ -184,7 +184,7 @@ def _quantized(
     if share.arithmetic is not None and share.arithmetic < USEFUL_SHARE:
         warnings.append(
             f"only {share.arithmetic:.0%} of the arithmetic could be {config.precision} within the budget, which is "
-            f"hardly faster than {config.between}; allow a larger --max-drop, or calibrate with more images"
+            f"hardly faster than {config.between}; allow a larger max_drop (--max-drop), or calibrate with more images"
         )
     not_on_cpu = _run_here(found.model, _trial(model, sources[:1], config))
     return Lowered(found.model, _words(found, config, truths, measure), tuple(warnings), not_on_cpu)
@@ -207,7 +207,7 @@ def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
         raise GraphError(
             "gives numbers that are not finite once it is in lower precision",
             subject=model.graph.name[:60],
-            hint="take --other-layers float32, or another --calibrator",
+            hint="take float32 for other_layers (--other-layers), or another calibrator (--calibrator)",
         )
     return None
 

@@ -112,7 +112,7 @@ class Disagreement:
                 "nothing is detected on any of the images, so agreement cannot be measured",
                 subject="calibration images",
                 expected=f"detections of at least {config.score_threshold:g}",
-                hint="give images like those in use, or --max-drop 1 to quantize blindly",
+                hint="give images like those in use, or 1 as max_drop (--max-drop) to quantize blindly",
             )
 
     def __call__(self, model: Model) -> float:
@@ -159,7 +159,7 @@ class PrecisionLoss:
                 expected=f"a {self._measure.title} above {config.max_drop:g} in float32",
                 got=f"{self._want:.4f}",
                 hint="check that the labels belong to these images and that their class ids are the model's; "
-                "--max-drop 1 quantizes blindly",
+                "1 as max_drop (--max-drop) quantizes blindly",
             )
 
     def __call__(self, model: Model) -> float:

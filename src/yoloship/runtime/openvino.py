@@ -510,7 +510,7 @@ def _load_error(text: str, subject: str) -> SessionError:
             expected=Path(beside[1]).name,
             hint="keep the external data file in the same folder",
         )
-    hint = "leave --runtime out, so that ONNX Runtime runs it"
+    hint = "leave out runtime (--runtime), so that ONNX Runtime runs it"
     if (lacking := re.search(r"No conversion rule found for operations: (.+?)(?= To facilitate|$)", plain)) is not None:
         return SessionError(f"OpenVINO does not have its operators {lacking[1]}", subject=subject, hint=hint)
     return SessionError(f"OpenVINO refuses it: {plain}", subject=subject, hint=hint)

@@ -94,7 +94,7 @@ def boxes_of(entry: Entry) -> Detections | None:
         "has no boxes, which this format consists of",
         subject=entry.name,
         got=f"a result of the task {entry.result.task!r}",
-        hint="write another format, such as --json",
+        hint="write another format, such as JSON (--json)",
     )
 
 

@@ -103,7 +103,7 @@ def free_maps(tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[
         raise SessionError(
             "has maps of boxes that the kernels cannot decode", subject=first.name,
             expected=f"4 sides of 1 to {MAX_BINS} channels", got=f"{channels} channels",
-            hint="export the model with '--output raw'",
+            hint="export the model with 'yoloship export --output raw'",
         )  # fmt: skip
     for (boxes, classes, extras), grid_hw, stride in maps:
         _expect(boxes, (first.shape[0], channels, *grid_hw))

@@ -293,7 +293,7 @@ def _first_run(
                 raise InputError(
                     f"fails at {at}: {error.problem}",
                     subject=subject,
-                    hint="--imgsz takes multiples of the model's largest stride, which is 32 in most models",
+                    hint="imgsz (--imgsz) takes multiples of the model's largest stride, which is 32 in most models",
                 ) from error
             only = "×".join(map(str, default_hw))
             raise SessionError(
@@ -301,12 +301,12 @@ def _first_run(
                 subject=subject,
                 expected=only,
                 got=at,
-                hint=f"use --imgsz {default_hw[0]}x{default_hw[1]}, or export it again",
+                hint=f"give this size, which is --imgsz {default_hw[0]}x{default_hw[1]}, or export it again",
             ) from error
         raise SessionError(
             f"declares dynamic height and width, but fails at {at}: {error.problem}",
             subject=subject,
-            hint="give the size that it was exported for with --imgsz",
+            hint="give the size that it was exported for as imgsz (--imgsz)",
         ) from error
 
 

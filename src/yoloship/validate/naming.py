@@ -57,7 +57,7 @@ def class_map(model_names: Sequence[str], dataset_names: Sequence[str], subject:
             raise InputError(
                 "has classes of the dataset at other ids, and lacks others", subject=subject,
                 expected=f"class {place} {wanted[place]!r}", got=repr(own[place]),
-                hint="give both the same names: those of the model can be given with --names",
+                hint="give both the same names: those of the model can be given with --names (class_names in Python)",
             )  # fmt: skip
         place = next(index for index, (a, b) in enumerate(zip(own, wanted, strict=True)) if a != b)
         return ClassMap(
@@ -71,5 +71,6 @@ def class_map(model_names: Sequence[str], dataset_names: Sequence[str], subject:
         subject=subject,
         expected=f"the {len(wanted)} classes of the dataset, or as many",
         got=f"{len(own)} classes, without {', '.join(map(repr, absent))}",
-        hint="give the model's classes their names with --names, or use --single-cls",
+        hint="give the model's classes their names with --names (class_names in Python), "
+        "or count all as one class with --single-cls (single_class)",
     )

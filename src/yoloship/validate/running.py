@@ -223,7 +223,7 @@ def stage_times(detector: Detector[Any], paths: Sequence[Path]) -> Mapping[str, 
 def _notes(detector: Detector[Any], keep: DetectOptions, names: ClassMap) -> tuple[str, ...]:
     notes = [names.note] if names.note else []
     if detector.info.task not in BY_ACCURACY and keep.score_threshold > 0.01:
-        where = "its graph has dropped" if detector.info.nms is not None else "--conf drops"
+        where = "its graph has dropped" if detector.info.nms is not None else "score_threshold (--conf) drops"
         notes.append(
             f"{where} detections that score {keep.score_threshold:g} or less, so average precision is lower than over "
             "all scores"

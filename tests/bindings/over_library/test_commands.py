@@ -128,7 +128,7 @@ def test_a_level_that_a_version_lacks_is_refused_by_name(small: Path, tensorrt: 
 def test_targets_are_refused_by_name(small: Path, tensorrt: Flavour) -> None:
     assert run("build", small, "--flavour", "tensorrt", "--target", "8.9").error == (
         f"{tensorrt.title}: option targets has no effect here: it has no IBuilderConfig.set_compute_capability; leave "
-        "it out, or choose another --flavour"
+        "it out, or choose another flavour (--flavour)"
     )
 
 

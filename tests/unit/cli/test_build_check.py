@@ -130,7 +130,10 @@ def test_a_check_finds_taken_names_and_full_disks(
         (["--version-compatible"], "option version_compatible has no effect here"),
         (["--target", "current"], "target current needs an NVIDIA GPU"),
         (["--flavour", "tensorrt"], "tensorrt: is not installed; install it with: pip install"),
-        (["--precision", "int8", "--calibrate", "missing"], "--calibrate missing: is not a file or folder that exists"),
+        (
+            ["--precision", "int8", "--calibrate", "missing"],
+            "calibrate (--calibrate): missing: is not a file or",
+        ),
         (["--precision", "int8", "--calibrate", "EMPTY"], "empty: has no images"),
         (["--precision", "int8", "--calibrate", "IMAGES", "--labels", "EMPTY"], "holds no labels of these images"),
         (["--batch", "4:2:8"], "--batch: bad range"),

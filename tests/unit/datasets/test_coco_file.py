@@ -67,7 +67,7 @@ def test_ids_may_be_texts(tmp_path: Path) -> None:
 
 def test_the_folder_of_the_images_can_be_given(tmp_path: Path) -> None:
     path = write(tmp_path, document(), "far/away")
-    with pytest.raises(InputError, match=r"its images are not found: .*; name their folder with --images"):
+    with pytest.raises(InputError, match=r"not found: .*; name their folder with --images \(images in Python\)"):
         read(path)
     assert len(read_coco(path, model_info(), tmp_path / "far" / "away").samples) == 2
 

@@ -148,5 +148,5 @@ def test_the_full_flavour_needs_a_gpu_to_build() -> None:
         check_features(flavour_of(), BuildConfig(), has_device=False)
     assert str(caught.value) == (
         "tensorrt 10.9: needs an NVIDIA GPU to build: got none; build on the machine that has the GPU, or with "
-        "--flavour rtx, which builds without one"
+        "the flavour rtx (--flavour), which builds without one"
     )

@@ -46,7 +46,8 @@ def of(block: Module) -> str:
 def test_an_unknown_block_is_named_with_its_place() -> None:
     assert of(module("models.common.Foo")) == (
         "hand.pt: model.1 (models.common.Foo): is not a block that this version can write; nothing was guessed; "
-        "if it is an official block under another name, say so with --alias models.common.Foo=models.common.NAME"
+        "if it is an official block under another name, say so with --alias models.common.Foo=models.common.NAME "
+        "(aliases in Python)"
     )
     assert "model.1.0.1 (acme.Gate)" in of(sequential(sequential(activation("SiLU"), module("acme.Gate"))))
     assert "model.1.act (torch.nn.modules.activation.Softmax2d)" in of(MAKE.conv(8, 8, act=activation("Softmax2d")))
@@ -55,7 +56,7 @@ def test_an_unknown_block_is_named_with_its_place() -> None:
 def test_an_unknown_activation_is_named_with_its_place_and_what_can_be_done() -> None:
     message = of(MAKE.conv(8, 8, act=module("models.fork.MySiLU")))
     assert "model.1.act (models.fork.MySiLU): is not an activation that this version can write; nothing was" in message
-    assert message.endswith("say so with --alias models.fork.MySiLU=utils.activations.NAME")
+    assert message.endswith("say so with --alias models.fork.MySiLU=utils.activations.NAME (aliases in Python)")
     assert of(MAKE.conv(8, 8, act=activation("Softmax2d"))).endswith("nothing was guessed")
 
 
@@ -133,7 +134,7 @@ def test_statistics_of_a_batch_are_not_taken_over_whatever_images_share_a_run() 
     hand = around(with_children(MAKE.conv(8, 8), bn=bare), 8, 8)
     message = refusal(hand, GraphConfig(HW, batch=None))
     assert "model.1.bn" in message
-    assert message.endswith("expected a fixed batch, got a dynamic one; export it with --batch 1")
+    assert message.endswith("expected a fixed batch, got a dynamic one; export it with batch 1 (--batch 1)")
     build_graph(hand, GraphConfig(HW, batch=1))
 
 

@@ -59,7 +59,7 @@ def test_addresses_that_differ_in_what_is_secret_alone_get_a_number() -> None:
 
 
 def test_addresses_that_may_not_be_read_are_refused_before_the_run() -> None:
-    with pytest.raises(InputError, match="use https, or allow it with --allow-http"):
+    with pytest.raises(InputError, match=r"use https, or allow it \(allow_http, --allow-http\)"):
         open_source(["https://example.org/a.jpg", "http://example.org/a.jpg"])
 
 
@@ -67,7 +67,7 @@ def test_an_address_of_this_machine_fails_unless_it_is_allowed() -> None:
     (frame,) = open_source(["https://127.0.0.1/a.jpg"])
     assert str(frame.error) == (
         "https://127.0.0.1/a.jpg: leads into a private network or to this machine: got 127.0.0.1; "
-        "if that is meant, allow it with --allow-private"
+        "if that is meant, allow it (allow_private, --allow-private)"
     )
 
 

@@ -135,7 +135,10 @@ def test_prototypes_carry_the_rule_of_the_record() -> None:
         (lambda: kernels.free_maps(maps(64), FREE, HW, Tables()), "expected 6, got 3"),
         (lambda: kernels.free_maps(maps(64, 4), FREE, HW, Tables()), r"expected \(2, 3, 8, 12\)"),
         (lambda: kernels.free_maps(maps(63, 3), FREE, HW, Tables()), "expected 4 sides of 1 to 16 channels, got 63"),
-        (lambda: kernels.free_maps(maps(68, 3), FREE, HW, Tables()), "got 68 channels; export .* '--output raw'"),
+        (
+            lambda: kernels.free_maps(maps(68, 3), FREE, HW, Tables()),
+            "got 68 channels; export .* --output raw'",
+        ),
         (lambda: kernels.free_maps(maps(64, 3, dtype="int32"), FREE, HW, Tables()), "expected float32 or float16"),
         (
             lambda: kernels.free_maps([*maps(64, 3)[:5], maps(64, 3, dtype="float16")[5]], FREE, HW, Tables()),

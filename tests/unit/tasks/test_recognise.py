@@ -95,8 +95,8 @@ def test_a_baked_size_is_found() -> None:
 def test_another_size_than_the_baked_one_is_refused_with_the_one_that_works() -> None:
     with pytest.raises(SessionError) as caught:
         info_of(grid_session(baked=(None, 640)), "x.onnx", canvas_hw=(320, 320))
-    assert "fixed to 640×640: expected 640×640, got 320×320; use --imgsz 640x640" in str(caught.value)
-    with pytest.raises(SessionError, match=r"fails at 640×640: .* exported for with --imgsz"):
+    assert "expected 640×640, got 320×320; give this size, which is --imgsz 640x640" in str(caught.value)
+    with pytest.raises(SessionError, match=r"fails at 640×640: .* exported for as imgsz"):
         info_of(grid_session(baked=(None, 320)), "x.onnx")
 
 

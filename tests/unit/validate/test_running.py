@@ -87,7 +87,7 @@ def test_classes_are_renamed_to_those_of_the_dataset(detector: Detector[Any], da
 
 def test_a_high_threshold_is_noted(detector: Detector[Any], data: Dataset) -> None:
     (note,) = validate(detector, data, ValOptions(score_threshold=0.25)).validation.notes
-    assert "--conf drops detections that score 0.25 or less" in note
+    assert "score_threshold (--conf) drops detections that score 0.25 or less" in note
 
 
 def test_another_task_and_a_dataset_of_unreadable_images_are_refused(detector: Detector[Any], data: Dataset) -> None:

@@ -78,5 +78,5 @@ def family_of(checkpoint: Checkpoint) -> Family:
         f"is not the model of an official {' or '.join(family.title for family in families)} training",
         expected=expected,
         hint="another model may connect its layers in another way; if it does not, say so with "
-        f"--alias {checkpoint.module.class_path[:80]}={(near or families[0]).models[-1]}",
+        f"--alias {checkpoint.module.class_path[:80]}={(near or families[0]).models[-1]} (aliases in Python)",
     )

@@ -105,7 +105,7 @@ class Family(ABC):
                 "is not a head that this version can write",
                 expected=" or ".join(f"{official}.{head}" for head in self.heads),
                 hint="if it is the official head under another name, say so with "
-                f"--alias {layer.class_path[:80]}={official}.{next(iter(self.heads))}",
+                f"--alias {layer.class_path[:80]}={official}.{next(iter(self.heads))} (aliases in Python)",
             )
         return self._head_class(layer.class_name).read(layer)
 

@@ -241,7 +241,7 @@ class DetectHead(Head):
                 f"does not have the head {head!r}: {reason}",
                 expected=f"the output form {' or '.join(_FORMS[self.choices[0]])}" if config.head is None else None,
                 got=f"the output form {asked!r}" if config.head is None else None,
-                hint=None if config.head is None else f"leave --head out: {self.choices[0]!r} is its only head",
+                hint=None if config.head is None else f"leave out head (--head): {self.choices[0]!r} is its only head",
             )  # fmt: skip
         form = {STANDARD: _FORMS[head][0], FASTEST: self.fastest}.get(asked, asked)
         if form in self.forms and form not in _FORMS[head]:

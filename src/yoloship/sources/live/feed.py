@@ -53,8 +53,13 @@ _MAX_ERRORS: Final = 64
 _DAMAGE_SAID_S: Final = 10.0
 _WAIT_SAID_S: Final = 2.0
 _ROOM_S: Final = 0.5
-_LOSSY: Final = "parts of frames can be lost on the way, which a GPU does not tell; --decode gpu takes it nevertheless"
-_WAITS: Final = "frames come faster than they are processed, so it has to wait; --live newest drops frames instead"
+_LOSSY: Final = (
+    "parts of frames can be lost on the way, which a GPU does not tell; "
+    "decode='gpu' (--decode gpu) takes it nevertheless"
+)
+_WAITS: Final = (
+    "frames come faster than they are processed, so it has to wait; live='newest' (--live newest) drops frames instead"
+)
 
 
 def delay_before(failures: int) -> float:
@@ -270,7 +275,9 @@ class Feed:
             except NotDecodedError as error:
                 if self.decoding is None or self.decoding.has_fallback or self._closing.is_set():
                     raise
-                return Stopped("wrong", f"cannot be decoded by the GPU: {error.problem}", "use --decode auto")
+                return Stopped(
+                    "wrong", f"cannot be decoded by the GPU: {error.problem}", "use decode='auto' (--decode auto)"
+                )
             finally:
                 with self._changed:
                     self._connection = None

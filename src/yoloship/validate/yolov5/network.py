@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yoloship.runtime import Session
 
 
-OTHER_RULES = "take COCO's rules (--as coco)"
+OTHER_RULES = "take COCO's rules (--as coco, or rules='coco' in Python)"
 
 
 class Network:
@@ -68,7 +68,7 @@ class Network:
         if not self._form.has_object_rows(info):
             raise InputError(
                 "does not give an objectness and every class score of each box, which YOLOv5's rules count",
-                subject=name, expected="a YOLOv5 checkpoint, or a file of one exported with '--output raw'",
+                subject=name, expected="a YOLOv5 checkpoint, or a file of one by 'yoloship export --output raw'",
                 got=f"{info.family}, output form {info.output_form}", hint=OTHER_RULES,
             )  # fmt: skip
         self._session: Session = host_session(detector)

@@ -120,7 +120,7 @@ def test_a_network_with_one_head_has_no_other() -> None:
     assert (info.head, info.output_form) == (None, "raw")
     refused = refusal(plain, head="one2one")
     assert "does not have the head 'one2one': it was trained with one head" in refused
-    assert refused.endswith("; leave --head out: 'one2many' is its only head")
+    assert refused.endswith("; leave out head (--head): 'one2many' is its only head")
     refused = refusal(plain, output_form="end2end")
     assert "does not have the head 'one2one': it was trained with one head" in refused
     assert refused.endswith("expected the output form raw or heads or compact or nms, got the output form 'end2end'")

@@ -382,8 +382,9 @@ def test_what_a_device_refuses_is_an_error_if_the_cpu_must_not() -> None:
     with MjpegCamera(rate=100) as camera, Watched(camera.address, decoding) as watched:
         (frame,) = watched.take(1)
         watched.waits_for(State.FAILED)
-    assert "cannot be decoded by the GPU: mjpeg: is a codec that NVDEC does not have; use --decode auto" in str(
-        frame.error
+    assert (
+        "cannot be decoded by the GPU: mjpeg: is a codec that NVDEC does not have; use decode='auto' (--decode auto)"
+        in str(frame.error)
     )
 
 

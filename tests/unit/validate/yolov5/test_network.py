@@ -54,7 +54,9 @@ def test_an_output_of_another_shape_is_refused(form: str) -> None:
 
 
 def test_a_graph_that_keeps_only_the_best_class_is_refused() -> None:
-    with pytest.raises(InputError, match=r"m\.onnx: does not give .* every class score of each box, .* '--output raw'"):
+    with pytest.raises(
+        InputError, match=r"m\.onnx: does not give .* every class score .* 'yoloship export --output raw'"
+    ):
         network("compact", lambda _feeds: [])
 
 
