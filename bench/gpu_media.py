@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, help="a folder with 1080p H.264 videos")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--limit-s", type=float, help="of each part, in place of its own")
-    parser.add_argument("--total-s", type=float, default=520, help="of all parts; later ones are left out")
+    parser.add_argument(
+        "--total-s", type=float, help="of all parts, by default 520, of a half 290; the rest is left out"
+    )
     parser.add_argument("--smoke", action="store_true", help="small and quick: whether it runs, not how fast")
     parser.add_argument("--stand-ins", action="store_true", help="in place of GPUs and their libraries; wants --smoke")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -79,6 +81,7 @@ def main() -> None:
     if arguments.child:
         _child(arguments, parts[arguments.child][1])
         return
+    total_s = arguments.total_s or (290 if arguments.half else 520)
     half = [name for name, part in parts.items() if arguments.half in {None, part[3]}]
     wanted = [name.strip() for name in arguments.parts.split(",") if name.strip()] if arguments.parts else half
     if unknown := [name for name in wanted if name not in parts]:
@@ -96,7 +99,7 @@ def main() -> None:
         arguments.rows = beside
         began = time.monotonic()
         for name in wanted:
-            limit = min(arguments.limit_s or parts[name][2], began + arguments.total_s - time.monotonic())
+            limit = min(arguments.limit_s or parts[name][2], began + total_s - time.monotonic())
             report["parts"][name] = _run(arguments, name, limit) if limit >= 5 else _not_begun()
             if arguments.json is not None:
                 arguments.json.write_text(json.dumps(report, indent=1) + "\n")

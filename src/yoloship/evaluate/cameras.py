@@ -42,6 +42,7 @@ class CameraOptions:
         seconds: Measured seconds of a trial.
         settle_s: Seconds before them that do not count.
         most: The most streams that are tried.
+        first: The number that is tried first.
 
     Raises:
         InputError: a value is outside its range.
@@ -52,6 +53,7 @@ class CameraOptions:
     seconds: float = 3.0
     settle_s: float = 0.5
     most: int = MAX_STREAMS
+    first: int = 1
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -60,6 +62,7 @@ class CameraOptions:
             ("seconds", 0.01, MAX_S),
             ("settle_s", 0, MAX_S),
             ("most", 1, MAX_STREAMS),
+            ("first", 1, self.most),
         ):
             if not least <= getattr(self, name) <= most:
                 raise InputError(
@@ -164,7 +167,7 @@ def most_streams(
                 return one.is_carried
 
             try:
-                search(is_carried, plan.most)
+                search(is_carried, plan.most, plan.first)
                 results.append(result(is_complete=True))
             except KeyboardInterrupt:
                 on_interrupt([*results, result(is_complete=False)])
@@ -215,14 +218,15 @@ def _is_near(one: CameraTrial, plan: CameraOptions) -> bool:
     return not late and one.lost <= _NEAR_LOST * one.frames
 
 
-def search(is_carried: Callable[[int], bool], most: int) -> int:
+def search(is_carried: Callable[[int], bool], most: int, first: int = 1) -> int:
     """The largest number that is carried, to a part in 32; 0 if not even 1 is.
 
     Args:
         is_carried: Tries a number.
         most: The most that is tried.
+        first: Which is tried first.
     """
-    low, high, count = 0, most + 1, 1
+    low, high, count = 0, most + 1, first
     while high - low > max(1, low // _EXACT):
         if is_carried(count):
             low = count

@@ -215,7 +215,7 @@ def test_frames_of_a_video_are_measured_from_its_file(model: Path, tmp_path: Pat
 
 
 def test_the_number_of_cameras_is_searched_and_drawn(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("yoloship.evaluate.cameras.search", lambda is_carried, _most: [is_carried(n) for n in (1, 2)])
+    monkeypatch.setattr("yoloship.evaluate.cameras.search", lambda is_carried, *_: [is_carried(n) for n in (1, 2)])
     how = ("--fps", "20", "--max-latency", "60000", "--seconds", "0.2", "--imgsz", "64x96")
     svg, png = tmp_path / "c.svg", tmp_path / "c.png"
     ran = run("bench", model, *how, "--json", tmp_path / "c.json", "--plot", svg)
@@ -233,7 +233,7 @@ def test_the_number_of_cameras_is_searched_and_drawn(model: Path, tmp_path: Path
 
 
 def test_a_search_that_is_interrupted_writes_what_it_has(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    def interrupted(is_carried: Any, _most: int) -> None:
+    def interrupted(is_carried: Any, *_: int) -> None:
         is_carried(1)
         raise KeyboardInterrupt
 

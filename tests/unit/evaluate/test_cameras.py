@@ -35,16 +35,17 @@ def opened(script: Any = None) -> Detector:
 CASE = BenchCase("best.onnx", "cpu", 1, 1, opened)
 
 
-@pytest.mark.parametrize("most", [1, 5, 64, 1000])
+@pytest.mark.parametrize("first", [1, 16])
+@pytest.mark.parametrize("most", [16, 64, 1000])
 @pytest.mark.parametrize("truth", [0, 1, 2, 3, 7, 8, 31, 64, 100, 999])
-def test_the_search_finds_the_number_to_a_part_in_32(truth: int, most: int) -> None:
+def test_the_search_finds_the_number_to_a_part_in_32(truth: int, most: int, first: int) -> None:
     tried: list[int] = []
 
     def is_carried(count: int) -> bool:
         tried.append(count)
         return count <= truth
 
-    found, wanted = search(is_carried, most), min(truth, most)
+    found, wanted = search(is_carried, most, first), min(truth, most)
     assert wanted - max(0, wanted // 32) <= found <= wanted
     assert len(tried) == len(set(tried)) <= 18
     assert max(tried) <= most
@@ -99,7 +100,14 @@ def test_an_interruption_gives_the_trials_so_far_and_is_raised_on() -> None:
 
 
 def test_what_is_out_of_range_is_refused() -> None:
-    for wrong in ({"fps": 0.0}, {"max_latency_ms": 0.0}, {"seconds": 0.0}, {"settle_s": -1.0}, {"most": 0}):
+    for wrong in (
+        {"fps": 0.0},
+        {"max_latency_ms": 0.0},
+        {"seconds": 0.0},
+        {"settle_s": -1.0},
+        {"most": 0},
+        {"first": 5, "most": 4},
+    ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             CameraOptions(**wrong)
     with pytest.raises(InputError, match="nothing to measure"):
