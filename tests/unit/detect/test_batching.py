@@ -111,6 +111,23 @@ def test_a_cancelled_image_is_not_run() -> None:
     batcher.close()
 
 
+def test_cancelled_images_leave_the_device_to_those_that_come_later() -> None:
+    """A run of none but cancelled images is over at once: it must not count as one in progress for ever."""
+    gate = Gate()
+    how = Gathering(lambda waiting, _hw, _options: 1, busy=1)
+    batcher = Batcher(gate, threads=2, sizes=(1, 2), waiting=100, model_name="m", gathering=how)
+    first = batcher.submit(frame(0), OPTIONS)
+    gate.begun.wait()
+    for number in (1, 2, 3):
+        assert batcher.submit(frame(number), OPTIONS).cancel()
+    gate.open.set()
+    first.result()
+    batcher.submit(frame(4), OPTIONS).result()
+    assert gate.batches == [[0], [4]]
+    assert batcher._running == 0
+    batcher.close()
+
+
 def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, model_name="m")
