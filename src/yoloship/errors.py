@@ -1,15 +1,15 @@
 """The errors, grouped by what the caller can do next, and `visible`, which makes text from files safe to show.
 
 YoloshipError            everything below; ``except YoloshipError`` catches whatever yoloship raises on purpose
-├── InputError           what was asked for: a missing file, a bad argument, options that contradict one another
-│   └── ImageError       an image that cannot be decoded, or is outside the limits
+├── InputError           a wrong request: a missing file, a bad argument, options that contradict one another
+│   └── ImageError       an image that cannot be decoded, or exceeds a limit
 ├── CheckpointError      the content of a file: it is not a checkpoint, or cannot be read safely
-├── GraphError           the content of a file: a network or an ONNX file that cannot become the graph asked for
-├── EngineError          a TensorRT engine that cannot be built, or does not fit what is installed here
+├── GraphError           the content of a file: a network or an ONNX file that cannot become the requested graph
+├── EngineError          a TensorRT engine that cannot be built, or does not match what is installed here
 ├── SessionError         a runtime that refuses a model, or fails while it runs
 ├── OutputError          a result that cannot be written
-├── DownloadError        weights that cannot be fetched, or are not what was promised
-├── DependencyError      an optional package that the request needs, and that is not installed
+├── DownloadError        weights that cannot be downloaded, or do not match their checksum
+├── DependencyError      an optional package that is needed but not installed
 └── CudaError            a CUDA call that failed, with its code and name
 
 In every function, a file that does not exist and an argument that is out of range raise `InputError`. The other classes
@@ -123,15 +123,15 @@ def _name(subject: str) -> str:
 
 
 class CheckpointError(YoloshipError):
-    """The content of a file that is not a checkpoint, or cannot be read safely."""
+    """A file that is not a checkpoint, or cannot be read safely."""
 
 
 class GraphError(YoloshipError):
-    """A network, or an ONNX file, that cannot become the graph that was asked for."""
+    """A network, or an ONNX file, that cannot become the requested graph."""
 
 
 class EngineError(YoloshipError):
-    """A TensorRT engine that cannot be built, or does not fit what is installed here."""
+    """A TensorRT engine that cannot be built, or does not match what is installed here."""
 
 
 class SessionError(YoloshipError):
@@ -143,7 +143,7 @@ class InputError(YoloshipError):
 
 
 class ImageError(InputError):
-    """An image that cannot be decoded, or is outside the limits."""
+    """An image that cannot be decoded, or exceeds a limit."""
 
 
 class OutputError(YoloshipError):
@@ -151,11 +151,11 @@ class OutputError(YoloshipError):
 
 
 class DownloadError(YoloshipError):
-    """Weights that cannot be fetched, or are not what was promised."""
+    """Weights that cannot be downloaded, or do not match their checksum."""
 
 
 class DependencyError(YoloshipError):
-    """An optional package that the request needs, and that is not installed."""
+    """An optional package that is needed but not installed."""
 
 
 class CudaError(YoloshipError):

@@ -209,7 +209,7 @@ def usual_iou(family: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a detector must know about a model, whatever file contains it.
+    """What a detector needs to know about a model, whatever kind of file contains it.
 
     Attributes:
         task: What the model predicts: a name in `yoloship.tasks.TASKS`.
@@ -227,17 +227,17 @@ class ModelInfo:
         nms: The settings of NMS inside the graph; None if the graph has no NMS.
         channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
-        extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
+        extra_columns: How many numbers each box has after its class scores: mask coefficients, keypoints or an angle.
         mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None without masks.
         framing: How an image is placed on the canvas; None for the letterbox.
         pixels: The values of a ``float`` input; None for RGB in [0, 1].
-        head: The head that answers, of a network that has or had two; None for any other network.
+        head: The head in use, for a network that has or had two; None for any other network.
         keypoint_shape: How many keypoints an object has, and 2 or 3 numbers for each; None for models without them.
         keypoint_names: Names of the keypoints, if they are known.
-        transform: How an image becomes the input of a classification model; None if the file does not say it, and for
+        transform: How an image becomes the input of a classification model; None if the file does not state it, and for
             models of other tasks, whose images are letterboxed.
-        class_scores: What a classification model gives; None for other tasks.
-        usual_hw: (height, width) in model pixels at which it was trained, as far as the checkpoint says; None for 640.
+        class_scores: Whether a classification model gives logits or probabilities; None for other tasks.
+        usual_hw: (height, width) of the training images in model pixels, if the checkpoint states it; None for 640.
     """
 
     task: Task
@@ -268,7 +268,7 @@ class ModelInfo:
 
     @property
     def size_multiple(self) -> int:
-        """The input's height and width are multiples of this, in pixels."""
+        """The input's height and width must be multiples of this, in pixels."""
         return size_multiple(self.strides)
 
     def with_class_names(self, class_names: Sequence[str], *, subject: str) -> ModelInfo:
@@ -284,7 +284,7 @@ class ModelInfo:
         return replace(self, class_names=checked_class_names(class_names, len(self.class_names), subject=subject))
 
     def with_transform(self, transform: Transform | str, *, subject: str) -> ModelInfo:
-        """The same classification model with another way from an image to its input.
+        """The same classification model with another transform.
 
         Args:
             transform: A record, or the name of a transform (`yoloship.transforms.transform_of`).

@@ -96,17 +96,17 @@ def read_checkpoint(source: Path | str | bytes, *, aliases: Mapping[str, str] | 
     """Read a trained checkpoint as data: nothing in it is imported, called or run.
 
     Args:
-        source: A file's path, or the file's bytes. A file is mapped, and a tensor is read when you ask for it. The file
-            stays mapped as long as the checkpoint, one of its records or one of their arrays exists.
-        aliases: Class paths of a fork, each with the official class path that it equals. The model's modules then have
-            the official one.
+        source: A path, or the bytes of a file. A file is memory-mapped, and a tensor is read when you ask for it. The
+            file stays mapped as long as the checkpoint, one of its records or one of their arrays exists.
+        aliases: Class paths of a fork, each with the equivalent official class path, which the modules of the result
+            then have.
 
     Returns:
-        The model and what the file says about it. Both of torch's containers are read: the zip file of torch 1.6 and
-        later, and the older one.
+        The model and its metadata. Both of torch's container formats are read: the zip file of torch 1.6 and later, and
+        the older one.
 
     Raises:
-        CheckpointError: the bytes are not such a checkpoint, or the model has no module for an alias.
+        CheckpointError: the bytes are not a valid checkpoint, or the model has no module for an alias.
         InputError: there is no such file, or the aliases are not texts.
     """
     given: object = aliases

@@ -105,36 +105,36 @@ def build(  # noqa: PLR0913 - all but the model have defaults
         output: The engine to write. None takes the model's name with ``.engine``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels. Three of those are the smallest, the usual and the largest
-            size of a dynamic input. None takes what an ONNX file says, and for a checkpoint the size of its training if
-            it says it, else 640, or 224 for classification.
+            size of a dynamic input. None takes the size in the ONNX file, or, for a checkpoint, its training size if it
+            states it, else 640, or 224 for classification.
         batch: Images per run. Three numbers are the smallest, the usual and the largest batch. None takes 1 for a
-            checkpoint, and what an ONNX file says.
+            checkpoint, and the batch in an ONNX file.
         input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
-        output_form: For a checkpoint: see `export`. An ONNX file can be given one with suppression inside, ``nms``.
-        head: For a checkpoint of a network with two heads: which of them answers; see `export`.
+        output_form: For a checkpoint: see `export`. For an ONNX file, only ``nms`` is possible, which adds NMS to the
+            graph.
+        head: For a checkpoint with two heads: which of them to use; see `export`.
         score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: that of the
             model's own tool, 0.45 for YOLOv5 and 0.7 for Ultralytics' models.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
         precision: The arithmetic of the network's body; float32 leaves the graph unchanged.
-        calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
-            them) or patterns.
-        labels: For int8 and float8: a folder of YOLO text labels, arranged like the images.
-        max_drop: For int8 and float8: the largest loss of mAP to accept, or of agreement without labels. Default:
-            0.005.
+        calibrate: For int8 and float8: images like those the model will see; files, folders (with their subfolders) or
+            patterns.
+        labels: For int8 and float8: a folder of YOLO label files, arranged like the images.
+        max_drop: For int8 and float8: the largest accepted loss of mAP, or of agreement without labels. Default: 0.005.
         calibrator: For int8 and float8: how the range of an activation is found. Default: ``percentile``.
         other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16.
         flavour: ``tensorrt`` or ``rtx``; None takes the one that is installed.
-        config: Settings of TensorRT: targets, workspace, compatibility, optimization level, timing cache. It must not
+        config: TensorRT settings: targets, workspace, compatibility, optimization level, timing cache. It must not
             contain ranges, because batch, height and width come from `batch` and `imgsz`.
         class_names: One name for each class, to use instead of the names in the model.
-        aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
+        aliases: For checkpoints: class paths of a fork, each with the equivalent official class path.
         transform: For classification checkpoints: how an image becomes the input; see `export`.
         overwrite: Whether files of those names may be replaced. An input or a checkpoint is never replaced.
         protected: Other files that must not be replaced.
         on_progress: Called with the progress of calibration and of the build. An exception that it raises cancels the
             build.
-        on_note: Called with each warning or note, a sentence; None logs them.
+        on_note: Called with each warning or note, one sentence each; None logs them.
 
     Returns:
         The engine that was built.
@@ -142,7 +142,8 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     Raises:
         InputError: an argument is wrong or contradicts another, or a file does not exist.
         CheckpointError: the checkpoint cannot be read safely.
-        GraphError: it cannot become the graph that was asked for, or TensorRT does not take the ONNX file faithfully.
+        GraphError: the checkpoint cannot become the requested graph, or TensorRT would not read the ONNX file
+            correctly.
         EngineError: TensorRT cannot build the engine, or not as requested.
         OutputError: a file exists and may not be overwritten, or cannot be written.
         DownloadError: a named release cannot be fetched.

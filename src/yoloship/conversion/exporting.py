@@ -91,48 +91,47 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Exported:
-    """Write the ONNX file of a checkpoint. The file contains the class names and everything that `load` must know.
+    """Export a checkpoint to an ONNX file, with the class names and everything else that `load` needs inside.
 
-    The file appears under its name only when it is complete.
+    The file gets its name only when it is complete.
 
     Args:
         model: A checkpoint (.pt), or the name of an official release such as ``yolov5s``.
         output: The file to write. None takes the checkpoint's name with ``.onnx``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` allows any size.
-            None takes the size of the training if the checkpoint says it, else 640, or 224 for classification.
+            None takes the training size if the checkpoint states it, else 640, or 224 for classification.
         batch: Images per run; ``dynamic`` allows any number.
         input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the usual form. ``image``: (B, H, W, 3) uint8 BGR.
-        output_form: The default is the standard form of the model's task. A detector has ``raw``: (B, N, 5 + classes),
-            its default; ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids; ``nms``: final
-            detections. A detector without anchors has ``raw``: (B, 4 + classes, N). A network with a head that needs
-            no NMS also has ``end2end``: its final rows (B, k, 6).
-        head: For a network with two heads, such as YOLOv10 or YOLO26: ``one2many``, whose boxes NMS must thin out, or
-            ``one2one``, which needs no NMS. None takes the one that the output form needs, or else the one that the
-            version that wrote the checkpoint uses by default.
+        output_form: The default is the standard form of the model's task. A detection model has ``raw``: (B, N, 5 +
+            classes), the default; ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids;
+            ``nms``: final detections. In an anchor-free model, ``raw`` is (B, 4 + classes, N). A network with an
+            NMS-free head also has ``end2end``: its final rows (B, k, 6).
+        head: For a network with two heads, such as YOLOv10 or YOLO26: ``one2many``, which needs NMS, or ``one2one``,
+            which does not. None takes the one that the output form needs, else the default of the version that wrote
+            the checkpoint.
         score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: that of the
             model's own tool, 0.45 for YOLOv5 and 0.7 for Ultralytics' models.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
         precision: The arithmetic of the network's body; input, output and decoding stay float32.
-        calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
-            them) or patterns.
-        labels: For int8 and float8: a folder of YOLO text labels, arranged like the images.
-        max_drop: For int8 and float8: the largest loss of mAP to accept, or of agreement without labels. Default:
-            0.005.
+        calibrate: For int8 and float8: images like those the model will see; files, folders (with their subfolders) or
+            patterns.
+        labels: For int8 and float8: a folder of YOLO label files, arranged like the images.
+        max_drop: For int8 and float8: the largest accepted loss of mAP, or of agreement without labels. Default: 0.005.
         calibrator: For int8 and float8: how the range of an activation is found. Default: ``percentile``.
         placement: For int8 and float8: where the graph is quantized. ``inputs``, the default: before each convolution.
             ``inputs_and_outputs``: also after it, for ONNX Runtime on a CPU.
         other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16, or float32
             with the placement ``inputs_and_outputs``.
         class_names: One name for each class, to use instead of the names in the checkpoint.
-        aliases: Class paths of a fork, each with the official class path that it is equal to.
-        transform: For classification: how an image becomes the input, as a record or by name, as in `load`. None takes
-            what the checkpoint says. ``none`` leaves it open; it must then be given when the file is loaded.
+        aliases: Class paths of a fork, each with the equivalent official class path.
+        transform: For classification: how an image becomes the input, as in `load`. None takes the transform stated in
+            the checkpoint. ``none`` leaves it open; it must then be given when the file is loaded.
         overwrite: Whether a file of that name may be replaced. An input or a checkpoint is never replaced.
         protected: Other files that must not be replaced.
         on_progress: Called with the progress of calibration.
-        on_note: Called with each warning or note, a sentence; None logs them.
+        on_note: Called with each warning or note, one sentence each; None logs them.
 
     Returns:
         The file that was written.

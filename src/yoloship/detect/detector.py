@@ -85,9 +85,9 @@ class Defaults:
 
 
 class Detector(Closing, Generic[ResultT]):
-    """Finds objects in images. Use it as a context manager or close it, because it owns the runtime of its model.
+    """Runs a model on images. Use it as a context manager or close it, because it owns the runtime of its model.
 
-    The class is the same on a CPU and on NVIDIA GPUs; `yoloship.load` makes both. Many threads may call it at once.
+    The class is the same for a CPU and for NVIDIA GPUs; `yoloship.load` makes both. Many threads can call it at once.
 
     Args:
         session: Runs the network; closed with the detector. The CPU does everything else.
@@ -183,7 +183,7 @@ class Detector(Closing, Generic[ResultT]):
 
     @property
     def decoding(self) -> Decoding:
-        """Who decodes image files, and why. It opens the GPU's decoder if nothing has needed it yet."""
+        """What decodes image files, and why. This opens the GPU's decoder if nothing has needed it yet."""
         return self._pipeline.decoding
 
     @property
@@ -213,17 +213,17 @@ class Detector(Closing, Generic[ResultT]):
 
     @property
     def max_batch(self) -> int:
-        """Images of the largest run."""
+        """The largest number of images in a run."""
         return self._pipeline.max_batch
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Batch sizes of submitted images, ascending from 1."""
+        """Batch sizes used for submitted images, ascending from 1."""
         return self._pipeline.batches
 
     @property
     def parallel_runs(self) -> int:
-        """Runs that are possible at the same time."""
+        """How many runs are possible at the same time."""
         return self._pipeline.parallel_runs
 
     @property
@@ -232,17 +232,17 @@ class Detector(Closing, Generic[ResultT]):
         return self._pipeline.session
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
-        """Where an image of this size lies on the model's canvas.
+        """How an image of this size is placed on the model's canvas.
 
         Raises:
-            InputError: it is a classification model, which sees a crop.
+            InputError: it is a classification model, which gets a crop.
         """
         if self.info.transform is not None:
             raise InputError("sees a crop rather than a letterbox", subject=self.model_name, hint="use placement()")
         return self._model.letterbox(image_hw)
 
     def placement(self, image_hw: tuple[int, int]) -> Placement:
-        """Where an image of this size lies on the model's canvas: a letterbox, or a crop for classification."""
+        """How an image of this size is placed on the model's canvas: a letterbox, or a crop for classification."""
         return self._model.placement(image_hw)
 
     def __call__(
@@ -262,13 +262,13 @@ class Detector(Closing, Generic[ResultT]):
                 PIL image, or an array, a CPU tensor of torch, or whatever else has `__array__`: (height, width, 3)
                 uint8 BGR, or another form that `yoloship.images.as_bgr` takes. On a GPU also an array on the detector's
                 device with `__dlpack__` or `__cuda_array_interface__`, such as a torch tensor. Read only.
-            options: What to keep of the answers; None takes the options of the detector.
+            options: Which detections to keep; None takes the options of the detector.
             score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
             iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
                 from the options.
             classes: Keep only these classes, by id or name; None takes them from the options.
-            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
-                and images of nvImageCodec state their own order, which is then used.
+            channels: The colour order of arrays; None takes the detector's. Files, Pillow images and
+                nvImageCodec images state their own order, which is then used.
 
         Returns:
             Boxes in source pixels, clipped to the image, best first.
@@ -295,17 +295,17 @@ class Detector(Closing, Generic[ResultT]):
     ) -> list[ResultT]:
         """Find the objects of several images of any sizes, in as few runs as the network takes.
 
-        All of them are held in memory at once: for more than a few use `stream`.
+        All of them are held in memory at once: for more than a few, use `stream`.
 
         Args:
-            images: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes.
-            options: What to keep of the answers; None takes the options of the detector.
+            images: Paths, bytes of image files, open files, Pillow images or arrays, anything that a call accepts.
+            options: Which detections to keep; None takes the options of the detector.
             score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
             iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
                 from the options.
             classes: Keep only these classes, by id or name; None takes them from the options.
-            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
-                and images of nvImageCodec state their own order, which is then used.
+            channels: The colour order of arrays; None takes the detector's. Files, Pillow images and
+                nvImageCodec images state their own order, which is then used.
 
         Returns:
             One result for each image, in their order.
@@ -329,21 +329,21 @@ class Detector(Closing, Generic[ResultT]):
     ) -> Future[ResultT]:
         """Queue an image and return at once; images that wait at the same time may run as one batch.
 
-        It blocks while many images are waiting already.
+        It blocks while many images are already waiting.
 
         Args:
-            image: A path, bytes of an image file, an open file, a Pillow image or an array, all that a call takes. An
-                array must not change until the result is there.
-            options: What to keep of the answers; None takes the options of the detector.
+            image: A path, bytes of an image file, an open file, a Pillow image or an array, anything that a call
+                accepts. An array must not change until the result is available.
+            options: Which detections to keep; None takes the options of the detector.
             score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
             iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
                 from the options.
             classes: Keep only these classes, by id or name; None takes them from the options.
-            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
-                and images of nvImageCodec state their own order, which is then used.
+            channels: The colour order of arrays; None takes the detector's. Files, Pillow images and
+                nvImageCodec images state their own order, which is then used.
 
         Returns:
-            A future of the detections. It raises what failed while the model ran, or while the GPU decoded a file.
+            A future with the result. It raises any error from running the model, or from decoding a file on the GPU.
 
         Raises:
             ImageError: the image cannot be read.
@@ -372,20 +372,20 @@ class Detector(Closing, Generic[ResultT]):
         """Find the objects of any number of images, reading ahead while the model runs.
 
         Only a limited number of images is in memory at once, however many there are. An image that fails gives an
-        outcome with an error, in its place, and does not stop the others. To stop early, close the generator; a
-        `break` that drops it does so too. Images that have begun are finished, and no new ones begin.
+        outcome with an error in its place, and the stream continues. To stop early, close the generator; a `break` that
+        drops it does so too. Images already started are finished, and no new ones are started.
 
         Args:
-            sources: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes, or frames
-                of a source (`yoloship.sources.open_source`). An iterator is read as the results are consumed. A single
-                name is opened as the command line does: a folder, a pattern, a video, a camera, an address.
-            options: What to keep of the answers; None takes the options of the detector.
+            sources: Paths, bytes of image files, open files, Pillow images or arrays, anything that a call accepts, or
+                frames of a source (`yoloship.sources.open_source`). An iterator is read as the results are consumed. A
+                single name is opened as on the command line: a folder, a pattern, a video, a camera, an address.
+            options: Which detections to keep; None takes the options of the detector.
             score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
             iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
                 from the options.
             classes: Keep only these classes, by id or name; None takes them from the options.
-            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
-                and images of nvImageCodec state their own order, which is then used.
+            channels: The colour order of arrays; None takes the detector's. Files, Pillow images and
+                nvImageCodec images state their own order, which is then used.
             keep_images: Whether each `Outcome` contains its image, for drawing.
 
         Yields:
@@ -406,7 +406,7 @@ class Detector(Closing, Generic[ResultT]):
     def astream(
         self, sources: Iterable[Source] | str | PathLike[str], **how: Unpack[StreamArguments]
     ) -> AsyncIterator[Outcome[ResultT]]:
-        """Do what `stream` does, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
+        """Like `stream`, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
 
         Args:
             sources: As for `stream`.
@@ -425,7 +425,7 @@ class Detector(Closing, Generic[ResultT]):
         self._pipeline.lend_decoder(source)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
-        """Prepare now what the first images would otherwise wait for.
+        """Prepare everything now that the first images would otherwise wait for.
 
         Args:
             batches: Batch sizes to prepare for, on the detector's own canvas; None takes the batch sizes of `submit`.
@@ -440,7 +440,9 @@ class Detector(Closing, Generic[ResultT]):
         self._pipeline.prepare(sizes, chosen)
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> Image:
-        """Memory for an image that reaches the network fastest. Fill it, detect on it, and fill it again.
+        """Allocate an image in the memory from which frames reach the network fastest.
+
+        Fill it, run the model on it, and fill it again.
 
         Args:
             image_hw: (height, width) in pixels.
@@ -457,10 +459,10 @@ class Detector(Closing, Generic[ResultT]):
         return self._pipeline.pinned_frame((height, width))
 
     def profile(self, images: Sequence[Source]) -> StageTimes:
-        """Do what `detect_batch` does, a little slower, and measure the time of each stage.
+        """Like `detect_batch`, a little slower, but measure the time of each stage.
 
         Args:
-            images: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes.
+            images: Paths, bytes of image files, open files, Pillow images or arrays, anything that a call accepts.
 
         Raises:
             InputError: there are none.
@@ -499,11 +501,11 @@ class Detector(Closing, Generic[ResultT]):
             yield run
 
     def device_bytes(self) -> int | None:
-        """Bytes of the GPU's memory in use, other processes' included; None on the CPU."""
+        """Bytes of GPU memory in use, including other processes; None on the CPU."""
         return self._pipeline.device_bytes()
 
     def close(self) -> None:
-        """Finish the runs that have begun, refuse new ones, and release everything. It may be called twice."""
+        """Finish the runs in progress, refuse new ones, and release everything. It may be called twice."""
         with self._lock:
             self._closed, batcher = True, self._batcher
         if batcher is not None:

@@ -35,19 +35,19 @@ MASK_OPTION_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DetectOptions:
-    """Thresholds and limits of a detection.
+    """Which detections to keep: thresholds, limits and classes.
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
         iou_threshold: In [0, 1]; a box is dropped if its IoU with a better box is above it. A detector without options
             takes the default of the model's own tool: 0.45 for YOLOv5, 0.7 for Ultralytics' models.
         max_detections: Keep at most this many for each image.
-        classes: Class ids or names to keep; None keeps all.
+        classes: Ids or names of the classes to keep; None keeps all.
         class_agnostic: Whether boxes of different classes suppress each other.
-        retina_masks: Whether masks are computed at the resolution of the source image: finer edges, and more time. By
+        retina_masks: Whether masks are computed at the resolution of the source image: finer edges, but slower. By
             default they have the resolution of the network's input, as in the official tools.
-        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None makes them as the
-            version does that wrote the checkpoint.
+        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None takes the rule of the
+            version that wrote the checkpoint.
 
     Raises:
         InputError: a value is outside its range.

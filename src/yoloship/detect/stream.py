@@ -133,11 +133,11 @@ class Outcome(Generic[ResultT]):
     """The outcome of one source: its result or its error.
 
     Attributes:
-        index: The source's place among the sources, from 0.
+        index: The position of the source among all sources, from 0.
         source: The source as the caller gave it.
-        result: None if there is an error.
-        error: None if there is a result.
-        image: (height, width, 3) uint8 BGR, read only; None unless it was asked for and could be read.
+        result: The result; None if there is an error.
+        error: The error; None if there is a result.
+        image: (height, width, 3) uint8 BGR, read only; None unless you asked for it and it could be read.
     """
 
     index: int

@@ -120,56 +120,56 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 ) -> Detector:
     """Load a model as a detector.
 
-    A checkpoint is read as data and turned into a graph. The graph is cached in the user's cache folder under the
-    checkpoint's content, not its name. The kind of file is detected from its content, not from its name.
+    A checkpoint is read as data and turned into a graph. The graph is kept in the user's cache folder, by the content
+    of the checkpoint and not its name. The file type is also detected from the content, not the name.
 
     Args:
         model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
             as ``yolov5s``.
-        task: The task that the model must have: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``, or one that
-            another package adds. None takes any.
-        imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
-            graph's own, else that of the training if the checkpoint says it, else 640.
+        task: The task that the model must have: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``, or one from
+            another package. None accepts any.
+        imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the graph's
+            own, else the training size if the checkpoint states it, else 640.
         shape_mode: ``square`` pads every image to the whole canvas. ``rect`` pads it to the next multiple of the
             stride, which is faster and gives slightly different numbers; it needs a graph with dynamic height and
             width.
         device: ``cpu``, ``cuda`` or ``cuda:N``; or several GPUs that share the work, ``cuda:0,cuda:1`` or ``cuda:all``.
             None takes the CPU, and for an engine the first GPU.
-        options: Which detections to keep. None takes the settings of NMS inside the graph. If there is no NMS inside,
-            it takes the defaults of `DetectOptions`, with the IoU threshold of the model's own tool: 0.45 for YOLOv5,
-            0.7 for Ultralytics' models.
-        score_threshold: Keep only boxes with a score above this, in [0, 1]. This and the next three are a short way to
-            set one of the `options`; None leaves it as it is there.
+        options: Which detections to keep. None takes the settings of NMS inside the graph. If there is none, it takes
+            the defaults of `DetectOptions`, with the IoU threshold of the model's own tool: 0.45 for YOLOv5, 0.7 for
+            Ultralytics' models.
+        score_threshold: Keep only boxes with a score above this, in [0, 1]. This and the next three arguments are
+            shortcuts for single `options`; None leaves the option unchanged.
         iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1].
         classes: Keep only these classes, by id or name.
         max_detections: Keep at most this many boxes per image.
-        channels: The colour order of arrays, unless a call gives another: ``bgr``, as OpenCV uses, or ``rgb``. Files,
-            Pillow images and images of nvImageCodec state their own order, which is then used.
+        channels: The colour order of arrays, unless a call gives another: ``bgr``, as in OpenCV, or ``rgb``. Files,
+            Pillow images and nvImageCodec images state their own order, which is then used.
         class_names: One name for each class, to use instead of the names in the file.
-        head: For checkpoints of networks with two heads, such as YOLOv10 and YOLO26: ``one2many``, whose boxes are
-            thinned out by NMS, or ``one2one``, which needs no NMS. None takes the one that the version that wrote the
-            checkpoint uses by default.
-        aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
-        transform: For classification models: how an image becomes the input, by the name of the library that trained
-            the model (``torchvision-v1``, ``torchvision-v2``, ``timm``, ``yolov5``, ``ultralytics``), perhaps with
-            parameters (``timm:crop_pct=0.95,interpolation=bicubic``), or as a record. None takes what the file says.
-        tuned_for: ``latency`` for one image at a time or ``throughput`` for many; they differ only on the CPU.
-        runtime: The library that runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or one that another
-            package adds. ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None
+        head: For checkpoints of networks with two heads, such as YOLOv10 and YOLO26: ``one2many``, which needs NMS, or
+            ``one2one``, which does not. None takes the default of the version that wrote the checkpoint.
+        aliases: For checkpoints: class paths of a fork, each with the equivalent official class path.
+        transform: For classification models: how an image becomes the input. Either the name of the library that
+            trained the model (``torchvision-v1``, ``torchvision-v2``, ``timm``, ``yolov5``, ``ultralytics``),
+            optionally with parameters (``timm:crop_pct=0.95,interpolation=bicubic``), or a `Transform`. None takes the
+            transform stated in the file.
+        tuned_for: ``latency`` for one image at a time, or ``throughput`` for many. This matters only on the CPU.
+        runtime: The library that runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or one from another
+            package. ``auto`` takes the first one that can do what you ask; the log and `Session.reason` say why. None
             takes ONNX Runtime, or TensorRT for an engine.
         runtime_precision: The arithmetic that the runtime uses for float32 layers: ``float32``, or ``bfloat16`` if the
             runtime and the processor support it; the boxes then differ slightly. None takes float32. The precision of
-            an engine is fixed, so it takes only None.
-        workers: Cores to keep busy, for the CPU; None takes those that this process may use. ``throughput`` shares them
-            among images at the same time, ``latency`` gives all to one.
-        cuda_tuning: How the GPU is used; not for the CPU. For a model that does not take colour images,
-            `transfer` and `on_full_memory` have no effect, and are refused.
-        decode: Who decodes image files: ``cpu``; ``gpu``, which decodes JPEG files on the GPU that runs the model, and
-            needs one with a JPEG engine and the extra `gpu-media`; or ``auto``, which takes the GPU if it can. Files
-            in other forms than the GPU's are always decoded by the CPU. `Detector.decoding` says what was chosen.
-            Videos (`Detector.video_decoding`): with ``auto``, the CPU decodes files, because it tells damaged frames,
-            and the GPU live streams. With ``gpu``, damage inside a frame is not noticed, and a video that the GPU does
-            not decode is an error in its place.
+            an engine is fixed, so only None is allowed.
+        workers: CPU cores to use; None takes all that this process may use. With ``throughput``, several images share
+            them; with ``latency``, one image gets them all.
+        cuda_tuning: How the GPU is used; not for the CPU. If the model does not take colour images, `transfer` and
+            `on_full_memory` have no effect and are refused.
+        decode: What decodes image files: ``cpu``; ``gpu``, which decodes JPEG files on the GPU that runs the model, and
+            needs a GPU with a JPEG engine and the extra `gpu-media`; or ``auto``, which uses the GPU if it can. The CPU
+            always decodes files that the GPU does not support. `Detector.decoding` says what was chosen. For videos
+            (`Detector.video_decoding`) with ``auto``, the CPU decodes video files, because it detects damaged frames,
+            and the GPU decodes live streams. With ``gpu``, damage inside a frame goes unnoticed, and a video that the
+            GPU cannot decode gives an error in its place.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -177,12 +177,12 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     Raises:
         InputError: an argument is outside its range, or contradicts the model.
         CheckpointError: the checkpoint cannot be read safely.
-        GraphError: its architecture cannot become a graph.
+        GraphError: the checkpoint's architecture cannot be written as a graph.
         SessionError: the runtime refuses the model, or the file is not a model.
         DownloadError: a named release cannot be fetched.
         CudaError: there is no NVIDIA driver or no such GPU, or its memory is full.
         DependencyError: a package that a GPU or an engine needs is not installed.
-        EngineError: the engine is damaged, or does not fit what is installed here.
+        EngineError: the engine is damaged, or does not match what is installed here.
     """
     changes = DetectOptions.changes(
         options,

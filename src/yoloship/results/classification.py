@@ -75,7 +75,7 @@ class Classification(Result):
 
     @property
     def class_id(self) -> int:
-        """The id of the most probable class; of equally probable ones the lowest."""
+        """The id of the most probable class; if several are equally probable, the lowest."""
         return int(self.probabilities.argmax())
 
     @property
@@ -89,10 +89,10 @@ class Classification(Result):
         return float(self.probabilities.max())
 
     def top(self, k: int = TOP) -> list[ClassScore]:
-        """The k most probable classes, the best first; equally probable ones in the order of their ids.
+        """The k most probable classes, best first; equally probable ones are in the order of their ids.
 
         Args:
-            k: How many; fewer are given if the model has fewer classes.
+            k: How many; you get fewer if the model has fewer classes.
 
         Raises:
             InputError: k is below 1.
@@ -132,14 +132,14 @@ class Classification(Result):
         """The result as text for a terminal: a heading, then class and probability of the best five.
 
         Args:
-            limit: Most rows after the heading; None gives five.
+            limit: Maximum number of rows after the heading; None gives five.
         """
         rows: list[tuple[str, ...]] = [("class", "score")]
         best = self.top(min(TOP, TOP if limit is None else max(limit, 1)))
         return rows + [(one.class_name, f"{one.score:.3f}") for one in best]
 
     def counts(self) -> dict[str, int]:
-        """The name of the most probable class, found once."""
+        """The name of the most probable class, with the count 1."""
         return {self.class_name: 1}
 
     def to_dict(self) -> dict[str, Any]:

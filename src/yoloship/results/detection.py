@@ -25,12 +25,11 @@ class Detection:
         box_xyxy: Left, top, right, bottom in source pixels.
         score: In [0, 1].
         class_id: Index into the model's class names.
-        class_name: The name at that index, or the index as text if the model has no name for it.
-        keypoints: x, y and visibility of each point, or x and y alone, in source pixels. None unless the model finds
-            keypoints.
+        class_name: The name of the class, or its index as text if the model has no name for it.
+        keypoints: x, y and visibility of each point, or only x and y, in source pixels. None unless it is a pose model.
         box_xywhr: The oriented box: centre, width and height in source pixels, and the angle in radians. None unless
             the model gives oriented boxes.
-        masks: The mask of this object alone, with its outlines, area and run lengths; None unless the model segments.
+        masks: The mask of this object, with its outlines, area and run lengths; None unless it is a segmentation model.
         track_id: The same number for the same object in all frames of its video or camera, from 1; -1 while the tracker
             is not sure of it. None unless the objects are tracked.
     """
@@ -46,7 +45,7 @@ class Detection:
 
     @property
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """(height, width) bool in source pixels: the object's mask; the caller owns it. None if it has none."""
+        """(height, width) bool in source pixels: the object's mask; the caller owns it. None if there is none."""
         return None if self.masks is None else self.masks[0]
 
     @property
@@ -63,10 +62,11 @@ class Detection:
         return tuple((x, y) for x, y in corners_of(np.array(self.box_xywhr, np.float32)).tolist())
 
     def crop(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Cut the object out of its image.
+        """Crop the object from its image.
 
         Args:
-            image: (height, width) or (height, width, channels), any dtype: the image that was searched; only read.
+            image: (height, width) or (height, width, channels), any dtype: the image that the object was found in; only
+                read.
 
         Returns:
             The pixels that the box touches, at least one in each direction, with the image's dtype and channels. It is
@@ -89,8 +89,8 @@ class Detection:
 
         A tracked object has a ``track_id`` too, which is -1 while the tracker is not sure of it.
 
-        ``polygons`` are the outlines of the mask, the largest part first, each as x1, y1, x2, y2, … in source pixels,
-        rounded to a tenth of a pixel.
+        ``polygons`` are the outlines of the mask, largest part first, each as x1, y1, x2, y2, … in source pixels,
+        rounded to 0.1 pixels.
         """
         data: dict[str, Any] = {
             "class_id": self.class_id,

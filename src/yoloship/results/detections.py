@@ -47,15 +47,16 @@ class Detections(Result):
         class_ids: (n,) int32.
         class_names: The model's class names, by class id.
         image_hw: (height, width) of the source image in pixels.
-        complete: False if boxes may be missing: NMS was inside the graph, more candidates passed its threshold than it
-            looks at (`yoloship.model.NmsConfig.candidates`), and it kept fewer boxes than its limit.
-        masks: The shape of each object; None unless the model segments.
-        keypoints: (n, K, 3) float32: x and y in source pixels, clipped to the image, and visibility in [0, 1]; or
-            (n, K, 2) without visibility. None unless the model finds keypoints.
+        complete: False if boxes may be missing: NMS was inside the graph, more candidates passed the threshold than the
+            graph looks at (`yoloship.model.NmsConfig.candidates`), and it kept fewer boxes than its limit.
+        masks: The mask of each object; None unless it is a segmentation model.
+        keypoints: (n, K, 3) float32: x and y in source pixels, clipped to the image, and visibility in [0, 1]; or (n,
+            K, 2) without visibility. None unless it is a pose model.
         boxes_xywhr: (n, 5) float32: the centre, width and height of each oriented box in source pixels, not clipped,
-            and the angle in radians, clockwise, from the x axis to the side of that width. They are as the model's head
-            decodes them: the width is not always the longer side, and heads without DFL give any angle. `boxes_xyxy` is
-            then the smallest upright box around each. None unless the model gives oriented boxes.
+            and the angle in radians, clockwise, from the x axis to the side of that width. They are the decoded output
+                of the model: the width is not always the longer side, and with heads without DFL the angle can be any
+                number. `boxes_xyxy` is then the smallest upright box around each. None unless the model gives oriented
+                boxes.
         track_ids: (n,) int32: the same number for the same object in all frames of its video or camera, from 1; -1
             while the tracker is not sure of an object. None unless the objects are tracked.
     """
@@ -118,7 +119,7 @@ class Detections(Result):
 
     @property
     def task(self) -> Task:
-        """The task of the model: ``segment``, ``pose`` and ``obb`` have more than boxes, ``detect`` has not."""
+        """The task of the model: ``detect`` has only boxes; ``segment``, ``pose`` and ``obb`` have more."""
         if self.masks is not None:
             return "segment"
         if self.keypoints is not None:
@@ -178,7 +179,7 @@ class Detections(Result):
     def merge(cls, parts: Iterable[Detections]) -> Detections:
         """Join results of one image, such as those of several crops or models, best first.
 
-        No NMS is done: an object that is in two results is in the merged result twice.
+        NMS is not applied: an object that is in two results appears twice in the merged result.
 
         Args:
             parts: At least one; all with the same image size and the same class names.
@@ -189,7 +190,7 @@ class Detections(Result):
 
         Raises:
             InputError: there are no results, their image sizes or class names differ, only some have masks, keypoints,
-                oriented boxes or ids of tracks, or two have the same id.
+                oriented boxes or track ids, or two have the same track id.
         """
         results = list(parts)
         if not results:
@@ -245,8 +246,8 @@ class Detections(Result):
     def corners_xy(self) -> npt.NDArray[np.float32] | None:
         """(n, 4, 2) float32: the corners of each oriented box in source pixels, not clipped; the caller owns it.
 
-        The order is that of the field's tools, see `yoloship.results.oriented.corners_of`. None unless the model gives
-        oriented boxes.
+        The order is the usual one, see `yoloship.results.oriented.corners_of`. None unless the model gives oriented
+        boxes.
         """
         return None if self.boxes_xywhr is None else corners_of(self.boxes_xywhr)
 
@@ -283,7 +284,7 @@ class Detections(Result):
     def __getitem__(self, index: slice | Sequence[int] | Sequence[bool] | npt.NDArray[Any]) -> Detections: ...
 
     def __getitem__(self, index: Any) -> Detection | Detections:
-        """Select objects: an integer gives a `Detection`; a slice, a mask or a list of integers `Detections`."""
+        """Select objects: an integer gives a `Detection`; a slice, a mask or a list of integers gives `Detections`."""
         if not hasattr(index, "__index__") or np.ndim(index) or np.asarray(index).dtype == bool:
             return self._picked(index)
         place = range(len(self))[index]
@@ -380,11 +381,11 @@ class Detections(Result):
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
         """The result as text for a terminal: a heading, then class, score and box of each object, best first.
 
-        The box is its corners; of an oriented box, its centre, width, height and angle in degrees. Of tracked objects
-        the id is last.
+        A box is shown by its corners, an oriented box by its centre, width, height and angle in degrees. For tracked
+        objects, the id comes last.
 
         Args:
-            limit: Most rows after the heading; None gives all.
+            limit: Maximum number of rows after the heading; None gives all.
         """
         heading = ("x1", "y1", "x2", "y2") if self.boxes_xywhr is None else ("cx", "cy", "w", "h", "angle")
         ids = () if self.track_ids is None else ("id",)
@@ -413,7 +414,7 @@ class Detections(Result):
         """Convert to a `supervision.Detections`, which owns copies of the arrays.
 
         Masks are whole masks in source pixels. The corners of oriented boxes are in `data["xyxyxyxy"]`, where
-        supervision's annotators look for them, and the keypoints are in `data["keypoints"]`. The ids of tracks are the
+        supervision's annotators look for them, and the keypoints are in `data["keypoints"]`. The track ids are the
         `tracker_id`.
 
         Raises:
@@ -450,12 +451,13 @@ class Detections(Result):
     ) -> npt.NDArray[np.uint8]:
         """Draw masks, keypoints, boxes and labels on a copy of the image.
 
-        A tracked object has its id in the label and the colour of its id; grey, if the tracker is not sure of it yet.
+        The label of a tracked object has its id, and its colour depends on the id; grey means that the tracker is not
+        sure yet.
 
         Args:
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
-            hide_labels: Whether to draw the boxes alone.
-            hide_scores: Whether labels show the class, and the id of a tracked object, only.
+            hide_labels: Whether to leave the labels out.
+            hide_scores: Whether to leave the scores out of the labels.
             line_width_px: Line width of boxes, limbs and outlines; None chooses one that fits the image.
 
         Returns:
@@ -487,7 +489,7 @@ class Detections(Result):
         return draw_boxes(canvas, self.boxes_xyxy, color_ids, labels, line_width_px, corners)
 
     def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        """Cut every object out of the image, in the order of the objects.
+        """Crop every object from the image, in the order of the objects.
 
         Args:
             image: (height, width) or (height, width, channels), any dtype, of the size in `image_hw`; only read.

@@ -86,13 +86,13 @@ class Masks:
     """The masks of all objects in one image, in the order of the objects.
 
     Attributes:
-        windows: Each mask, in pixels of the canvas if there is a letterbox, else in source pixels.
+        windows: The masks, in pixels of the canvas if there is a letterbox, else in source pixels.
         image_hw: (height, width) of the source image in pixels.
-        letterbox: Where the image lies on the canvas; None if the masks have source pixels already.
+        letterbox: How the image is placed on the canvas; None if the masks are already in source pixels.
 
-    A mask on the canvas is brought to source pixels by bilinear interpolation of its 0 and 1 at the centre of each
-    source pixel; 0.5 and more is true. So its resolution is that of the network's input, 640×640 usually. Its outline
-    in `polygons` is traced on the canvas, and its points are moved to the source, as the official tools do.
+    A mask on the canvas is converted to source pixels by bilinear interpolation of zeros and ones at the centre of each
+    source pixel; 0.5 or more is true. So its resolution is that of the network's input, usually 640×640. Its outline in
+    `polygons` is traced on the canvas, and the points are converted to source pixels, as the official tools do.
 
     Raises:
         InputError: a window is not inside the image, or not inside the canvas.
@@ -118,7 +118,7 @@ class Masks:
 
     @classmethod
     def from_array(cls, masks: Mask) -> Masks:
-        """Make masks of whole ones in source pixels.
+        """Make `Masks` from full masks in source pixels.
 
         Args:
             masks: (n, height, width) bool; read only.
@@ -133,7 +133,9 @@ class Masks:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Masks]) -> Masks:
-        """Join masks of one image, in the order of the parts. They move to source pixels unless all have one canvas.
+        """Join masks of one image, in the order of the parts.
+
+        They are converted to source pixels unless all have the same canvas.
 
         Args:
             parts: At least one.
@@ -163,7 +165,7 @@ class Masks:
     def __getitem__(self, index: slice | Sequence[int] | npt.NDArray[Any]) -> Masks: ...
 
     def __getitem__(self, index: Any) -> Mask | Masks:
-        """An integer gives one whole mask, (height, width) bool in source pixels; a slice or an array gives `Masks`.
+        """An integer gives one full mask, (height, width) bool in source pixels; a slice or an array gives `Masks`.
 
         An array holds indices, or a boolean for each mask.
         """
@@ -210,15 +212,15 @@ class Masks:
         return (Masks((window,), self.image_hw, self.letterbox) for window in self.windows)
 
     def in_windows(self) -> Iterator[tuple[Mask, int, int]]:
-        """Each mask without its empty surroundings: (h, w) bool, and the column and row of its first source pixel."""
+        """Each mask cropped to its content: (h, w) bool, and the column and row of its first source pixel."""
         return map(self._on_source, self.windows)
 
     def polygons(self) -> list[list[Polygon]]:
         """The outlines of each mask, as OpenCV's `findContours` traces them; holes are left out.
 
         Returns:
-            For each mask its separate parts, the largest first: (k, 2) float32, x and y of at least three corners in
-            source pixels, inside the image. A mask without area has none.
+            For each mask, its separate parts, largest first: (k, 2) float32, x and y of at least three corners in
+                source pixels, inside the image. A mask without area has none.
         """
         return [self._outlines(window) for window in self.windows]
 

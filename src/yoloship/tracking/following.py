@@ -57,29 +57,29 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     rate: float | None = None,
     keep_images: bool = False,
 ) -> Iterator[TrackedOutcome]:
-    """Find objects in a video or in images that follow each other, and give each the same id in all of them.
+    """Find objects in a video or a sequence of images, and give each object the same id in all frames.
 
     >>> for outcome in yoloship.track("best.pt", "street.mp4"):
     ...     for detection in outcome.unwrap():
     ...         print(outcome.frame.time_s, detection.track_id, detection.class_name, detection.box_xyxy)
 
-    The results come in order while the model runs on the frames that follow. A frame that fails gives an outcome with
-    an error, and tracking goes on. To stop early, close the generator; a `break` that drops it does so too.
+    The results come in order while the model runs on the next frames. A frame that fails gives an outcome with an
+    error, and tracking continues. To stop early, close the generator; a `break` that drops it does so too.
 
     Args:
-        model: A detector of objects, masks, keypoints or oriented boxes, also a sliced one; or the name of a model,
+        model: A `Detector` or `SlicedDetector` for boxes, masks, keypoints or oriented boxes; or the name of a model,
             which is loaded and closed.
-        source: A video, a camera's number, an address, a folder or a pattern, as the command line takes it; or images
-            or frames that follow each other, all that `Detector.stream` takes.
+        source: A video, a camera's number, an address, a folder or a pattern, as on the command line; or a sequence of
+            images or frames, anything that `Detector.stream` accepts.
         tracking: The name of a preset (``yoloship``, ``trackers``, ``paper``, ``ultralytics``), or
             `yoloship.tracking.presets.TrackOptions`. None takes the first.
         scene: Zones and lines to count at, or the name of a file that describes them. None counts nothing.
         options: Which detections to keep; None takes the options of the detector. A detection without a track is left
-            out unless its score is above their threshold. The network's boxes are kept down to a lower one, for the
-            sake of objects that are partly hidden.
-        times_s: The time of each image in seconds, if the source is images. None takes the times of the frames, and
-            without any counts each image as one frame.
-        rate: Frames in a second, if the source is images. None takes 30.
+            out unless its score is above the threshold in these options. The tracker itself also uses boxes with lower
+            scores, for objects that are partly hidden.
+        times_s: The time of each image in seconds, if the source is images. None takes the times of the frames; if
+            there are none, each image counts as one frame.
+        rate: Frames per second, if the source is images. None takes 30.
         keep_images: Whether each outcome contains its image, for drawing.
 
     Yields:
@@ -131,18 +131,18 @@ def atrack(  # noqa: PLR0913 - all but the model and the source have defaults
     rate: float | None = None,
     keep_images: bool = False,
 ) -> AsyncIterator[TrackedOutcome]:
-    """Do what `track` does, for ``async for``: other tasks run while the model does.
+    """Like `track`, for ``async for``: other tasks run while the model works.
 
-    It ends as `Detector.astream` does, if the task is cancelled or the loop is left.
+    If the task is cancelled or the loop is left, it ends as `Detector.astream` does.
 
     Args:
         model: As for `track`, and so are the other arguments.
-        source: A video, a camera, a folder, or images that follow each other.
+        source: A video, a camera, a folder, or a sequence of images.
         tracking: The name of a preset, or options.
         scene: Zones and lines to count at, or the name of a file that describes them.
         options: Which detections to keep.
         times_s: The time of each image in seconds, if the source is images.
-        rate: Frames in a second, if the source is images.
+        rate: Frames per second, if the source is images.
         keep_images: Whether each outcome contains its image, for drawing.
 
     Returns:

@@ -27,32 +27,32 @@ DEFAULT: Final = "yoloship"
 
 @dataclass(frozen=True, slots=True)
 class TrackOptions:
-    """The numbers of ByteTrack, and the choices in which its programs differ.
+    """The parameters of ByteTrack, and the points in which its implementations differ.
 
     Attributes:
         high: Detections of at least this score are matched first, in (0, 1].
-        low: Detections above this score and below `high` are matched second, with the tracks that are left. The
-            detector runs at this threshold.
-        new: A detection without a track begins one if its score is at least this.
-        min_overlap: Least overlap of a track and a detection in the first round, in [0, 1].
-        min_overlap_low: Least IoU in the second round.
-        buffer: For how long an object that is not seen keeps its id; `buffer_unit` says in what.
-        min_overlap_new: Least overlap of a detection and a track that is not confirmed. Only `rounds` ``three`` uses
-            it.
-        confirm_frames: A track gets its id in this many frames in a row in which its object is found.
+        low: Detections above this score and below `high` are matched second, with the remaining tracks. The detector
+            runs at this threshold.
+        new: A detection without a track starts one if its score is at least this.
+        min_overlap: Minimum overlap of a track and a detection in the first round, in [0, 1].
+        min_overlap_low: Minimum IoU in the second round.
+        buffer: How long an object that is not seen keeps its id, in `buffer_unit`.
+        min_overlap_new: Minimum overlap of a detection and an unconfirmed track. Used only with `rounds` ``three``.
+        confirm_frames: A track gets its id after its object was found in this many frames in a row.
         buffer_unit: ``thirtieths``, of a second, whatever the frame rate is; or ``frames``.
-        first_frame: Whether the objects of the first frame are ``confirmed`` at once, or ``unconfirmed`` as all others.
+        first_frame: Whether the objects of the first frame are ``confirmed`` at once, or ``unconfirmed`` like all
+            others.
         overlap: ``iou``; or ``iou-score``, which is the IoU times the score of the detection, in all rounds except the
             second.
-        pixels: Whether the sides of a box are the differences of its ``edges``, or one ``more``, as if its edges were
-            whole pixels that belong to it.
+        pixels: Whether the side of a box is the difference of its ``edges``, or one ``more``, as if its edges were
+            whole pixels inside the box.
         motion: What moves at constant speed: the ``center``, with a noise that grows with the object's height; or the
             ``corners``, with a noise of fixed pixels.
-        rounds: ``three``: confirmed tracks with high scores, tracks of the frame before with low scores, then tracks
-            that are not confirmed; a pair that overlaps too little does not count in the best matching, and of two
-            tracks on top of each other the younger goes. Or ``two``: all tracks with high scores, then all that are
-            left with low ones; pairs are dropped after the best matching was found.
-        output_box: Whether the box of a tracked object is the smoothed one of the ``filter``, or that of the
+        rounds: ``three``: confirmed tracks with high scores, tracks from the previous frame with low scores, then
+            unconfirmed tracks; a pair that overlaps too little does not count in the best matching, and if two tracks
+            lie on top of each other, the younger one is dropped. ``two``: all tracks with high scores, then the
+            remaining tracks with low scores; pairs are dropped after the best matching was found.
+        output_box: Whether the box of a tracked object is the smoothed box from the ``filter``, or the box of the
             ``detection``.
 
     Raises:

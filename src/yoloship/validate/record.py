@@ -226,15 +226,15 @@ class Validation:
     """How good a model is on a dataset.
 
     Attributes:
-        model: Its name.
+        model: The name of the model.
         model_sha256: SHA-256 of its file, lower-case hex; empty if it is not known.
         dataset: The name of the dataset.
         task: A name in `yoloship.tasks.TASKS`.
-        rules: By which rules the numbers were computed.
-        metric: What decides whether an answer is right.
-        images: How many images were seen.
+        rules: The rules by which the numbers were computed.
+        metric: What decides whether a detection is correct.
+        images: How many images were evaluated.
         labels: How many objects they have.
-        detections: How many the model found, from the lowest score on.
+        detections: How many objects the model found, from the lowest score on.
         precision: Mean at `confidence` over the classes that have one, in [0, 1]; for classification without a
             confidence.
         recall: Mean over the classes at `confidence`, in [0, 1]; for classification without one.
@@ -244,21 +244,22 @@ class Validation:
         classes: The figures of each class that has labels, by class id.
         curves: Precision and recall by confidence; None if there are no classes with labels.
         confusion: (C + 1, C + 1) int64: [predicted, true], the last of both for background; None if there is none.
-        sizes: The figures of small, medium and large objects, if they were computed.
-        calibration: Scores against the share that is right, if it was computed.
+        sizes: The figures for small, medium and large objects, if they were computed.
+        calibration: Scores compared with the share of correct detections, if it was computed.
         coco: COCO's twelve numbers, if its evaluator computed them.
-        faults: What is wrong with the dataset.
-        left_out: Images that were left out because of a fault.
-        speed_ms: Milliseconds for each image, by stage.
-        settings: What else determines the numbers: size, batch, thresholds.
+        faults: The problems in the dataset.
+        left_out: Images that were left out because of a problem.
+        speed_ms: Milliseconds per image, by stage.
+        settings: Everything else that determines the numbers: size, batch, thresholds.
         versions: What computed them: packages with their versions, and the processor.
-        notes: What a reader of the numbers must know.
+        notes: What you must know to interpret the numbers.
         worst: The images with the most errors, the worst first.
         class_names: All class names, by class id; ``object`` alone if all classes count as one.
-        confidence: The score from which precision, recall and the confusion matrix count: `best_confidence`, unless
-            another was asked for.
-        top1: For classification, the share of images whose most probable class is right, in [0, 1]; else None.
-        top5: The share whose class is among the five most probable; else None.
+        confidence: The score threshold for precision, recall and the confusion matrix: `best_confidence`, unless you
+            asked for another.
+        top1: For classification, the share of images for which the most probable class is correct, in [0, 1]; else
+            None.
+        top5: The share for which the correct class is among the five most probable; else None.
     """
 
     model: str
@@ -296,8 +297,8 @@ class Validation:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON.
 
-        Of `confusion` only the cells that are not 0 are given: predicted class, true class, and how often. `curves` are
-        left out, because they are long; `Curves.to_dict` gives them.
+        For `confusion`, only the cells that are not 0 are included: predicted class, true class, and count. `curves`
+            are left out, because they are long; `Curves.to_dict` returns them.
         """
         plain = {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name not in _LONG}
         if self.confusion is not None:
@@ -308,7 +309,7 @@ class Validation:
         return plain
 
     def save_report(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a report: one HTML file with tables, charts and the worst images, that needs nothing else.
+        """Write a report: one self-contained HTML file with tables, charts and the worst images.
 
         Args:
             path: The file.

@@ -85,28 +85,28 @@ def val(  # noqa: PLR0913 - all but the model and the data have defaults
 
     Args:
         model: A checkpoint, an ONNX file, an engine, the name of a release, or a detector, which stays open.
-        data: A ``data.yaml``, a list or a folder of images with YOLO labels, a COCO JSON file, a folder in Pascal VOC's
-            form, or for classification a folder that has a folder for each class.
+        data: A ``data.yaml``, a list or a folder of images with YOLO labels, a COCO JSON file, a folder in Pascal VOC
+            format, or, for classification, a folder with a subfolder for each class.
         split: Which part of the dataset: ``val``, ``test`` or ``train``.
-        rules: ``coco``: what COCO's evaluator computes, on the answers that `predict` gives. ``yolov5``: what
-            YOLOv5's own validation prints.
+        rules: ``coco``: what COCO's evaluator computes for the results of `predict`. ``yolov5``: what YOLOv5's own
+            validation prints.
         images: The folder of the images of a COCO file; None looks where they usually are.
         imgsz: Canvas side, or (height, width), in model pixels; None takes the model's own.
-        rectangles: Whether images keep their shape, padded to multiples of the stride. None takes what the rules have:
-            squares, except for a checkpoint under YOLOv5's rules.
+        rectangles: Whether images keep their shape, padded to multiples of the stride. None follows the rules: squares,
+            except for a checkpoint under YOLOv5's rules.
         batch: Under YOLOv5's rules, how many images share a rectangle; None takes 32.
         score_threshold: Detections at or below it are dropped, in [0, 1]; None takes 0.001.
         iou_threshold: A box is dropped if its IoU with a better box of its class is above it, in [0, 1]; None takes
             the default of the model's own validation.
-        max_detections: Keep at most this many for each image; None takes 300.
+        max_detections: Keep at most this many per image; None takes 300.
         single_class: Whether all classes count as one.
-        confidence: The score from which precision, recall and the confusion matrix count; None takes the one with the
-            best mean F1.
+        confidence: The score threshold for precision, recall and the confusion matrix; None takes the one with the best
+            mean F1.
         device: ``cpu``, ``cuda``, ``cuda:N``, or several GPUs: ``cuda:0,cuda:1``, ``cuda:all``; None takes the CPU, and
             for an engine the first GPU.
         runtime: The library that runs the network; None takes the default.
         class_names: One name for each class, to use instead of those in the model's file.
-        on_progress: Called with what is being done, how much of it is done, and how much there is.
+        on_progress: Called with the name of the current step, how much of it is done, and how much there is.
 
     Returns:
         The figures: `to_dict()` gives plain data, and `save_report(path)` writes an HTML report.

@@ -146,15 +146,15 @@ MAX_BATCH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class CudaTuning:
-    """How a `Detector` shares a GPU out. The defaults suit a server's GPU.
+    """How a `Detector` uses a GPU. The defaults suit a server GPU.
 
     Attributes:
-        slots: Batches in flight at once, each on a stream with memory of its own; made when first needed.
-        max_batch: Images of a run, if the network's batch is dynamic.
-        plans: Batches and canvases that a slot keeps ready.
+        slots: Batches in flight at the same time, each with its own stream and memory; created when first needed.
+        max_batch: Maximum number of images in a run, if the network's batch is dynamic.
+        plans: How many combinations of batch size and canvas a slot keeps ready.
         copy_threads: Threads that copy the frames of a batch from ordinary to pinned memory; no more than there are
             cores. A lone frame is copied by OpenCV's threads.
-        transfer: Which modes frames take to the device.
+        transfer: How frames are transferred to the device.
         on_full_memory: What to do if a batch does not fit into the device's memory: ``raise``, or ``halve`` it.
 
     Raises:

@@ -115,17 +115,17 @@ class _Tiles(Source):
 
 
 class SlicedDetector:
-    """A detector that looks at an image in overlapping tiles, so that it also finds what is small in a large image.
+    """A detector that runs on overlapping tiles of an image, to find small objects in large images.
 
     The tiles of all images go through one stream of the detector, which runs them at the same time or in batches. They
-    are parts of the image in memory, and only a few are copied at once.
+    are views of the image in memory, and only a few are copied at once.
 
     Args:
         detector: Runs the model; the caller closes it. `DetectOptions.max_detections` is the limit of one tile.
-        slicing: How images are cut and their objects put together; None takes the defaults.
+        slicing: How images are cut into tiles and their objects merged; None takes the defaults.
 
     Raises:
-        InputError: the model answers for whole images, or the boxes of its task cannot be merged in this way.
+        InputError: the model classifies whole images, or the boxes of its task cannot be merged in this way.
     """
 
     def __init__(self, detector: Detector[Detections], slicing: Slicing | None = None) -> None:
@@ -155,11 +155,11 @@ class SlicedDetector:
 
     @property
     def slicing(self) -> Slicing:
-        """How images are cut, and their objects put together."""
+        """How images are cut into tiles, and their objects merged."""
         return self._slicing
 
     def tiles(self, image_hw: tuple[int, int]) -> tuple[Tile, ...]:
-        """The parts of an image that the model sees: the tiles row by row, then the whole image if it is wanted.
+        """The parts of an image that the model sees: the tiles row by row, then the whole image if it is included.
 
         Args:
             image_hw: (height, width) of the image in pixels. If it is no larger than a tile, it is the only part.
@@ -213,7 +213,7 @@ class SlicedDetector:
         channels: ChannelOrder | None = None,
         keep_images: bool = False,
     ) -> Iterator[Outcome[Detections]]:
-        """Find the objects of any number of images; the next one is read while the tiles of the last are under way.
+        """Find the objects of any number of images; the next one is read while the tiles of the previous one run.
 
         Args:
             sources: As `Detector.stream` takes them, in the memory of the host.
@@ -245,7 +245,7 @@ class SlicedDetector:
     def astream(
         self, sources: Iterable[AnyImage] | str | PathLike[str], **how: Unpack[StreamArguments]
     ) -> AsyncIterator[Outcome[Detections]]:
-        """Do what `stream` does, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
+        """Like `stream`, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
 
         Args:
             sources: As for `stream`.

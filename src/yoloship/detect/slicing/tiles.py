@@ -30,16 +30,17 @@ MAX_TILES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How an image is cut into tiles, and how what they show is put together.
+    """How an image is cut into tiles, and how the objects in them are merged.
 
     Attributes:
         tile_hw: (height, width) of a tile in source pixels; None takes the size of the model's input.
-        overlap: The share of a tile that the next one shows again, in [0, 0.9].
-        whole: Whether the model also sees the whole image, scaled down: it finds what is larger than a tile.
-        merge: The overlap that is compared with `match_threshold`. ``ios`` also drops a small box inside a large one,
-            such as a part of an object; where objects of a class hide each other, it drops some of them too.
-        match_threshold: Two boxes of a class are of one object if they overlap by more than this, in [0, 1].
-        class_agnostic: Whether boxes of different classes can be of one object.
+        overlap: The share of a tile that overlaps the next one, in [0, 0.9].
+        whole: Whether the model also sees the whole image, scaled down, to find objects larger than a tile.
+        merge: How the overlap is measured that is compared with `match_threshold`: ``iou``, or ``ios``, the
+            intersection over the smaller box. ``ios`` also drops a small box inside a large one, such as a part of an
+            object; if objects of one class hide each other, it also drops some of them.
+        match_threshold: Two boxes of one class belong to one object if they overlap by more than this, in [0, 1].
+        class_agnostic: Whether boxes of different classes can belong to one object.
 
     Raises:
         InputError: a value is outside its range.
@@ -102,7 +103,7 @@ def tiles_of(image_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float
     Args:
         image_hw: (height, width) of the image in pixels.
         tile_hw: (height, width) of a tile; a side is cut to that of the image.
-        overlap: The share of a tile that the next one shows again, in [0, 0.9].
+        overlap: The share of a tile that overlaps the next one, in [0, 0.9].
 
     Raises:
         InputError: there are more than `MAX_TILES`.
