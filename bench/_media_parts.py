@@ -138,7 +138,7 @@ def _decoder_alone(setting: Setting, data: list[bytes], seconds: float) -> None:
         batch = [one for one in (opened * 32)[:32] if one is not None]
 
         def decode() -> None:
-            blocks = [engine.memory.take(one.decoded_bytes) for one in batch]
+            blocks = engine.memory.take([one.decoded_bytes for one in batch])
             for image in engine.decode(batch, [block for block in blocks if block is not None]):
                 assert image is not None
                 image.close()

@@ -18,8 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src" / "yoloship" / "demo" / "codes-yolov5n.pt"
 
-MOST_FUNCTIONS = 151
-"""One of them draws an entry, for the annotated images and for the page of ``--show``: they once differed."""
+MOST_FUNCTIONS = 152
+"""One of them draws an entry, for the annotated images and for the page of ``--show``: they once differed. Another
+opens what a name leads to, for the two ways of reading it."""
 MOST_FILES = 35
 
 PROGRAM = """

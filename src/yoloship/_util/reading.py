@@ -15,10 +15,9 @@ import re
 import stat
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from io import FileIO
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from yoloship.errors import InputError, YoloshipError
 
@@ -61,19 +60,19 @@ _ADDRESS_HINTS: Final = MappingProxyType(
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a pipe.
+class Patience(NamedTuple):
+    """How long to wait for a file or a pipe.
 
     Attributes:
-        writer_s: For its first writer.
+        writer_s: For the first writer of a pipe.
         silence_s: For more from a writer.
-        check_wanted: Called now and then while a pipe is silent; raises a `YoloshipError` if nobody waits any longer.
+        reserve: Called with the length of a file before it is read, and with 0 now and then while a pipe is silent. It
+            may wait for room, and raises a `YoloshipError` if nobody waits any longer.
     """
 
     writer_s: float = 5.0
     silence_s: float = 60.0
-    check_wanted: Callable[[], object] | None = None
+    reserve: Callable[[int], object] | None = None
 
 
 PATIENCE: Final = Patience()
@@ -100,7 +99,6 @@ def open_regular(
     error: type[YoloshipError],
     wanted: str = "a file",
     limit_bytes: int | None = None,
-    takes_pipes: bool = False,
 ) -> Iterator[FileIO]:
     """Open a regular file for reading; whatever else the path leads to is refused at once.
 
@@ -109,7 +107,6 @@ def open_regular(
         error: The class of the error for what is in the file.
         wanted: What the file should be, for messages: ``a checkpoint``.
         limit_bytes: The longest file to accept; None accepts any.
-        takes_pipes: Whether a pipe is opened too; it has no length.
 
     Yields:
         The unbuffered file, at its beginning. An `OSError` of reading it inside the block becomes an `InputError`.
@@ -119,10 +116,7 @@ def open_regular(
         YoloshipError: of the class `error`: it is too long.
     """
     try:
-        try:
-            descriptor = os.open(path, _FLAGS)
-        except ValueError as failure:  # a null character, or text that the file system cannot encode
-            raise OSError(errno.EINVAL, "not a valid file name") from failure
+        descriptor = _opened(path)
         try:
             file = FileIO(descriptor)
         except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
@@ -130,21 +124,13 @@ def open_regular(
             raise
         with file:
             status = os.fstat(descriptor)
-            is_pipe = takes_pipes and stat.S_ISFIFO(status.st_mode)
-            if not stat.S_ISREG(status.st_mode) and not is_pipe:
+            if not stat.S_ISREG(status.st_mode):
                 raise _not_regular(status.st_mode, error, wanted, path)
             if limit_bytes is not None and status.st_size > limit_bytes:
                 raise _too_long(limit_bytes, status.st_size, error, wanted, path)
             yield file
-    except FileNotFoundError as failure:
-        raise _of_names(error)("no such file", subject=_named(path)) from failure
     except OSError as failure:
-        if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
-            raise _not_regular(stat.S_IFDIR, error, wanted, path) from failure
-        if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
-            with suppress(OSError):
-                raise _not_regular(os.stat(path).st_mode, error, wanted, path) from failure  # noqa: PTH116
-        raise _of_names(error)(f"cannot be read: {failure.strerror or failure}", subject=_named(path)) from failure
+        raise _unreadable(failure, error, wanted, path) from failure
 
 
 def read_bounded(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
@@ -155,7 +141,7 @@ def read_bounded(path: Path | str, limit_bytes: int, *, error: type[YoloshipErro
         as those under /proc, count as empty.
     """
     with open_regular(path, error=error, wanted=wanted, limit_bytes=limit_bytes) as file:
-        return read_up_to(file, os.fstat(file.fileno()).st_size)
+        return read_up_to(file.read, os.fstat(file.fileno()).st_size)
 
 
 def read_if_there(
@@ -173,7 +159,7 @@ def read_if_there(
 def read_start(path: Path | str, count: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
     """The first bytes of a regular file of any length; fewer if it is shorter."""
     with open_regular(path, error=error, wanted=wanted) as file:
-        return read_up_to(file, min(count, os.fstat(file.fileno()).st_size))
+        return read_up_to(file.read, min(count, os.fstat(file.fileno()).st_size))
 
 
 def read_text(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a text file") -> str:
@@ -203,6 +189,8 @@ def read_file_or_pipe(
 ) -> bytes:
     """Read a regular file or a pipe: what a user names as ``<(curl …)``, ``/dev/stdin`` or a named pipe.
 
+    A file takes four calls of the system and no more: each lets another thread run Python, which may take its time.
+
     Args:
         path: See `open_regular`.
         limit_bytes: The most to accept.
@@ -210,7 +198,7 @@ def read_file_or_pipe(
         wanted: See `open_regular`.
         check_start: Given the first bytes of a file of more than 1 MiB, raises if the rest need not be read. Pipes are
             read in any case.
-        patience: How long to wait for a pipe.
+        patience: How long to wait.
 
     Returns:
         A file's bytes as `read_bounded` gives them; a pipe's up to the end that its last writer makes.
@@ -218,28 +206,42 @@ def read_file_or_pipe(
     Raises:
         YoloshipError: as `open_regular`; or nobody writes to the pipe, or its writer falls silent.
     """
-    with open_regular(path, error=error, wanted=wanted, limit_bytes=limit_bytes, takes_pipes=True) as file:
-        status = os.fstat(file.fileno())
-        if stat.S_ISFIFO(status.st_mode):
-            refuse = functools.partial(error, subject=_named(path))
-            waiting = _Waiting(patience, refuse)
-            data = _read_pipe(file, limit_bytes + 1, waiting)
-            if len(data) > limit_bytes:
-                raise _too_long(limit_bytes, None, error, wanted, path)
-            return data
-        if check_start is not None and status.st_size > CHUNK_BYTES:  # the caller checks what is read at once
-            check_start(read_up_to(file, min(START_BYTES, status.st_size)))
-            file.seek(0)  # reading the beginning again costs less than putting it in front of the rest
-        return read_up_to(file, status.st_size)
+    try:
+        descriptor = _opened(path)
+        try:
+            status = os.fstat(descriptor)
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode):
+                if not stat.S_ISFIFO(status.st_mode):
+                    raise _not_regular(status.st_mode, error, wanted, path)
+                waiting = _Waiting(patience, functools.partial(error, subject=_named(path)))
+                with FileIO(descriptor, closefd=False) as pipe:
+                    data = _read_pipe(pipe, limit_bytes + 1, waiting)
+                if len(data) > limit_bytes:
+                    raise _too_long(limit_bytes, None, error, wanted, path)
+                return data
+            if size > limit_bytes:
+                raise _too_long(limit_bytes, size, error, wanted, path)
+            if patience.reserve is not None:
+                patience.reserve(size)
+            read = functools.partial(os.read, descriptor)
+            if check_start is not None and size > CHUNK_BYTES:  # the caller checks what is read at once
+                check_start(read_up_to(read, min(START_BYTES, size)))
+                os.lseek(descriptor, 0, os.SEEK_SET)  # reading the beginning again costs less than putting it in front
+            return read_up_to(read, size)
+        finally:
+            os.close(descriptor)
+    except OSError as failure:
+        raise _unreadable(failure, error, wanted, path) from failure
 
 
-def read_up_to(file: FileIO | BytesIO, count: int) -> bytes:
+def read_up_to(read: Callable[[int], bytes], count: int) -> bytes:
     """The next bytes of an open file, fewer if it ends before; in pieces, so that a false length costs nothing."""
     parts: list[bytes] = []
-    while count > 0 and (part := file.read(min(count, CHUNK_BYTES))):
+    while count > 0 and (part := read(min(count, CHUNK_BYTES))):
         parts.append(part)
         count -= len(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def file_sha256(file: FileIO | BytesIO, head: bytes = b"") -> str:
@@ -255,6 +257,26 @@ def file_sha256(file: FileIO | BytesIO, head: bytes = b"") -> str:
     while count := file.readinto(piece):
         digest.update(view[:count])
     return digest.hexdigest()
+
+
+def _opened(path: Path | str) -> int:
+    """A descriptor of whatever the path leads to; an `OSError` if there is none."""
+    try:
+        return os.open(path, _FLAGS)
+    except ValueError as failure:  # a null character, or text that the file system cannot encode
+        raise OSError(errno.EINVAL, "not a valid file name") from failure
+
+
+def _unreadable(failure: OSError, error: type[YoloshipError], wanted: str, path: Path | str) -> YoloshipError:
+    """What the system's refusal means."""
+    if isinstance(failure, FileNotFoundError):
+        return _of_names(error)("no such file", subject=_named(path))
+    if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
+        return _not_regular(stat.S_IFDIR, error, wanted, path)
+    if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
+        with suppress(OSError):
+            return _not_regular(os.stat(path).st_mode, error, wanted, path)  # noqa: PTH116
+    return _of_names(error)(f"cannot be read: {failure.strerror or failure}", subject=_named(path))
 
 
 def _of_names(error: type[YoloshipError]) -> type[YoloshipError]:
@@ -301,9 +323,9 @@ class _Waiting:
         Raises:
             YoloshipError: it has been too long, or who wanted to read does not want to any longer.
         """
-        if self._patience.check_wanted is not None:
+        if self._patience.reserve is not None:
             try:
-                self._patience.check_wanted()
+                self._patience.reserve(0)
             except YoloshipError as error:
                 raise self._refuse("was not read to its end, because nobody waits for it any longer") from error
         waited_s = time.monotonic() - self._since_s

@@ -130,7 +130,7 @@ def model_sha256(model: str) -> str:
 
         file = resolve(model)
     with open_regular(file, error=SessionError, wanted="a model") as opened:
-        return file_sha256(opened, read_up_to(opened, HEAD_BYTES))
+        return file_sha256(opened, read_up_to(opened.read, HEAD_BYTES))
 
 
 def given_options(free: Container[str]) -> dict[str, Any]:

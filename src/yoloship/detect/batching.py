@@ -1,4 +1,4 @@
-"""Runs images that wait at the same time as one batch: `Batcher` for calls, `in_batches` for streams."""
+"""Runs images that wait at the same time as one batch: `Batcher`, and the way there: `Submitting`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import os
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from yoloship.detect.pipeline import Encoded
-from yoloship.detect.readers import Readers
-from yoloship.detect.stream import ImageBudget, Outcome
-from yoloship.errors import InputError, SessionError, YoloshipError
+from yoloship.errors import SessionError, YoloshipError
 from yoloship.model import images_first
-from yoloship.sources.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from yoloship.detect.options import DetectOptions
-    from yoloship.detect.pipeline import Pipeline, PlacedImage
-    from yoloship.detect.stream import Image, Reserve
+    from yoloship.detect.pipeline import DecodeQueue, Pipeline, PlacedImage
     from yoloship.images import ChannelOrder
     from yoloship.runtime.session import DeviceSession
 
@@ -48,6 +44,30 @@ class Ran:
     images: int
 
 
+class Answer(Protocol):
+    """Gets what becomes of a submitted image. `RunFuture` is one.
+
+    Attributes:
+        ran: The run that it was part of; None until that has succeeded.
+        decoded_s: When other threads had decoded it, by `time.perf_counter`; None if they did not.
+    """
+
+    ran: Ran | None
+    decoded_s: float | None
+
+    def cancelled(self) -> bool:
+        """Whether nobody wants it any more."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Say that it is being run; False if nobody wants it any more."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the result."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Take what failed."""
+
+
 class RunFuture(Future[Any]):
     """The result of a submitted image.
 
@@ -64,7 +84,7 @@ class _Request(NamedTuple):
     """One submitted image. Requests with the same kind can run together."""
 
     image: PlacedImage
-    future: RunFuture
+    future: Answer
     kind: tuple[tuple[int, int], DetectOptions]
 
 
@@ -162,6 +182,30 @@ class Batcher:
                 self._call()
         return future
 
+    def submit_all(self, images: Sequence[PlacedImage], options: DetectOptions, answers: Sequence[Answer]) -> None:
+        """Queue images that came together, at once and without waiting for room: others limit how many there are.
+
+        Args:
+            images: The images, which must not change until their answers are there.
+            options: What to keep of their answers.
+            answers: As many; they get them.
+
+        Raises:
+            SessionError: as `submit`; then no image was queued.
+        """
+        if os.getpid() != self._pid:
+            raise forked(self._model_name)
+        requests = [
+            _Request(image, answer, (image.letterbox.input_hw, options))
+            for image, answer in zip(images, answers, strict=True)
+        ]
+        with self._lock:
+            if self._closed:
+                raise self._is_closed()
+            self._waiting.extend(requests)
+            if not self._is_called and self._may_begin():
+                self._call()
+
     def abandon(self) -> None:
         """Run what waits, and then end the threads, without waiting for them: nobody will hand anything over."""
         self._abandoned = True
@@ -178,6 +222,7 @@ class Batcher:
             self._room.notify_all()
         self._calls.put(None)
         for request in left:
+            request.image.release()
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(self._is_closed())
         for thread in self._threads:
@@ -189,7 +234,12 @@ class Batcher:
 
     def _work(self) -> None:
         while requests := self._next():
-            running = [request for request in requests if request.future.set_running_or_notify_cancel()]
+            running = []
+            for request in requests:
+                if request.future.set_running_or_notify_cancel():
+                    running.append(request)
+                else:
+                    request.image.release()
             if not running:
                 self._end()
                 del requests, running
@@ -202,10 +252,12 @@ class Batcher:
             except BaseException as error:
                 self._end()
                 for request in running:
+                    request.image.release()
                     request.future.set_exception(error)
             else:
                 self._end()
                 for request, detections in zip(running, found, strict=True):
+                    request.image.release()
                     request.future.ran = ran
                     request.future.set_result(detections)
             del requests, running  # images of the last batch must not live until the next
@@ -266,53 +318,101 @@ def _filled(sizes: Sequence[int], waiting: int, _input_hw: tuple[int, int], _opt
     return max(size for size in sizes if size <= waiting)
 
 
-def submitted(
-    pipeline: Pipeline, batcher: Batcher, image: object, channels: ChannelOrder, options: DetectOptions
-) -> RunFuture:
-    """Queue an image that has to be read, placed, and perhaps decoded by others first.
+class Submitting:
+    """Brings images to the threads that run them, by way of those that decode them if others do that.
 
     Args:
-        pipeline: Reads and places it.
-        batcher: Runs it.
-        image: As `Detector.submit` takes it.
-        channels: The order of its colours if it is an array.
-        options: What to keep of its answer.
-
-    Raises:
-        YoloshipError: it cannot be read, or is not an image that the model takes; or the batcher is closed.
+        pipeline: Reads and places them.
+        batcher: Gives the threads that run them; it raises if there are none any more.
+        options: What to keep of their answers.
     """
-    image, channels = pipeline.opened(image, channels)
-    future = RunFuture()
 
-    def decoded(found: object) -> None:
-        future.decoded_s = time.perf_counter()
+    def __init__(self, pipeline: Pipeline, batcher: Callable[[], Batcher], options: DetectOptions) -> None:
+        self._pipeline = pipeline
+        self._batcher = batcher
+        self._options = options
+
+    def one(self, image: object, channels: ChannelOrder) -> RunFuture:
+        """Queue an image.
+
+        Args:
+            image: As `Detector.submit` takes it.
+            channels: The order of its colours if it is an array.
+
+        Raises:
+            YoloshipError: it cannot be read, or is not an image that the model takes; or the detector is closed.
+        """
+        batcher, future = self._batcher(), RunFuture()
+        image, channels = self._pipeline.opened(image, channels)
+        if isinstance(image, Encoded):
+            image.queue.put_all([(image, future)], self._decoded, may_wait=not batcher.runs_in_this_thread)
+            return future
+        handed = self._pipeline.hand_over(self._pipeline.place(image, channels))
         try:
-            if isinstance(found, BaseException):
-                raise found
-            _queue(pipeline, batcher, pipeline.place(found, "bgr"), options, future)
-        except BaseException as error:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+            return batcher.submit(handed, self._options, future)
+        except BaseException:
+            handed.release()
+            raise
 
-    if isinstance(image, Encoded):
-        may_wait = not batcher.runs_in_this_thread
-        image.decode_later(decoded, is_wanted=lambda: not future.cancelled(), may_wait=may_wait)
-    else:
-        _queue(pipeline, batcher, pipeline.place(image, channels), options, future)
-    return future
+    def all(self, images: Sequence[tuple[object, ChannelOrder, Answer]]) -> None:
+        """Queue images that `Pipeline.opened` gave, with what gets their answers, and also whatever fails here.
+
+        It blocks while many wait for others who decode them.
+        """
+        placed: list[tuple[Answer, object, ChannelOrder]] = []
+        encoded: dict[DecodeQueue, list[tuple[Any, Answer]]] = {}
+        for image, channels, answer in images:
+            if isinstance(image, Encoded):
+                encoded.setdefault(image.queue, []).append((image, answer))
+            else:
+                placed.append((answer, image, channels))
+        for queue, files in encoded.items():
+            self._decode(queue, files)
+        if placed:
+            self._run(placed)
+
+    def _decode(self, queue: DecodeQueue, files: Sequence[tuple[Any, Answer]]) -> None:
+        try:
+            queue.put_all(files, self._decoded)
+        except YoloshipError as error:
+            for _, answer in files:
+                _fail(answer, error)
+
+    def _decoded(self, found: Sequence[tuple[Answer, object]]) -> None:
+        """Queue what others have decoded."""
+        now_s = time.perf_counter()
+        for answer, _ in found:
+            answer.decoded_s = now_s
+        self._run([(answer, image, "bgr") for answer, image in found])
+
+    def _run(self, images: Sequence[tuple[Answer, object, ChannelOrder]]) -> None:
+        pipeline = self._pipeline
+        handed: list[PlacedImage] = []
+        answers: list[Answer] = []
+        for answer, image, channels in images:
+            if isinstance(image, BaseException):
+                _fail(answer, image)
+                continue
+            try:
+                handed.append(pipeline.hand_over(pipeline.place(image, channels)))
+            except Exception as error:
+                _fail(answer, error)
+            else:
+                answers.append(answer)
+        if not handed:
+            return
+        try:
+            self._batcher().submit_all(handed, self._options, answers)
+        except Exception as error:
+            for one in handed:
+                one.release()
+            for answer in answers:
+                _fail(answer, error)
 
 
-def _queue(
-    pipeline: Pipeline, batcher: Batcher, placed: PlacedImage, options: DetectOptions, future: RunFuture
-) -> None:
-    handed = pipeline.hand_over(placed)
-    try:
-        batcher.submit(handed, options, future)
-    except BaseException:
-        handed.release()
-        raise
-    if handed is not placed:  # a callback stays with its future, and so does all that it knows
-        future.add_done_callback(lambda _: handed.release())
+def _fail(answer: Answer, error: BaseException) -> None:
+    if answer.set_running_or_notify_cancel():
+        answer.set_exception(error)
 
 
 def forked(model_name: str) -> SessionError:
@@ -351,146 +451,3 @@ def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
     if fixed is not None:
         return tuple(range(1, largest + 1))
     return (*(size for size in _SIZES if size < largest), largest)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """How `in_batches` processes a source.
-
-    Attributes:
-        is_read: Whether a source is an image already, so that no reader is needed.
-        read: Reads a source as an image, as for `in_order`.
-        submit: Queues an image for the device, which runs the waiting images as a batch.
-    """
-
-    is_read: Callable[[object], bool]
-    read: Callable[[object, Reserve], Image]
-    submit: Callable[[Image], Future[Any]]
-
-
-class _Ticket:
-    """The state of one source of a stream."""
-
-    def __init__(self, index: int, source: object) -> None:
-        self.index = index
-        self.source = source
-        self.image: Image | None = None
-        self.error: YoloshipError | None = None
-        self.reading: Future[None] | None = None
-        self.detecting: Future[Any] | None = None
-
-    def is_done(self) -> bool:
-        """Whether its outcome is known."""
-        is_read = self.reading is None or self.reading.done()
-        return is_read and (self.detecting is None or self.detecting.done())
-
-    def outcome(self) -> Outcome:
-        """Wait for the outcome."""
-        if self.reading is not None:
-            self.reading.result()
-        found, error = None, self.error
-        if self.detecting is not None:
-            try:
-                found = self.detecting.result()
-            except YoloshipError as failure:
-                error = failure
-        return Outcome(self.index, self.source, found, error, self.image)
-
-
-def in_batches(
-    sources: Iterable[object],
-    steps: Steps,
-    *,
-    in_flight: int,
-    readers: int,
-    keep_images: bool,
-    budget: ImageBudget | None = None,
-) -> Iterator[Outcome]:
-    """Read in worker threads, queue each image for the device at once, and yield outcomes in the order of the sources.
-
-    Even with few readers, enough images are queued to fill the device's batches. A source that is already an image does
-    not need a reader. Errors are handled as in `in_order`.
-
-    Args:
-        sources: Read in the consumer's thread. Finished results are yielded before the next source is read.
-        steps: How each source is processed.
-        in_flight: Images that may wait for the device or be on it; each reader may have one more.
-        readers: Images that are read at once.
-        keep_images: Whether an `Outcome` contains its image.
-        budget: The memory of all images that are read here, from decoding until their results are finished.
-
-    Yields:
-        One `Outcome` for each source.
-    """
-    memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
-    drawn = memory.draw(sources, failures)
-    live = sources if isinstance(sources, Source) and sources.is_live else None  # see `in_order`
-    pending: deque[_Ticket] = deque()
-
-    def read(ticket: _Ticket) -> None:
-        image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
-        if stopped.is_set():
-            raise InputError("the stream was closed")
-        kept = _on_host(image) if keep_images else None
-        memory.release(ticket.index, image if kept is None else kept)
-        ticket.detecting = steps.submit(image)
-        if keep_images:
-            ticket.image = kept
-        else:
-            index = ticket.index  # a callback that knew the ticket would keep it, and its source, in a cycle
-            ticket.detecting.add_done_callback(lambda _: memory.release(index))
-
-    def work(ticket: _Ticket) -> None:
-        try:
-            read(ticket)
-        except YoloshipError as error:
-            ticket.error = error
-            memory.release(ticket.index)
-        except Exception as error:  # raised in the ticket's turn
-            ticket.reading = ticket.reading or Future()
-            ticket.reading.set_exception(error)
-            return
-        if ticket.reading is not None:
-            ticket.reading.set_result(None)
-
-    def begin(ticket: _Ticket) -> None:
-        pending.append(ticket)
-        if steps.is_read(ticket.source):
-            work(ticket)
-        else:
-            ticket.reading = Future()
-            threads.add(ticket)
-
-    threads = Readers(readers, work)
-    consumer = threading.get_ident()
-    try:
-        while True:
-            consumer = threading.get_ident()
-            while len(pending) < in_flight + readers and not (pending and pending[0].is_done()):
-                if pending and (not memory.has_room or (live and not live.is_ready())):
-                    break
-                item = next(drawn, None)
-                if item is None:
-                    break
-                begin(_Ticket(*item))
-            if not pending:
-                break
-            outcome = pending[0].outcome()
-            pending.popleft()
-            yield outcome
-            memory.release(outcome.index)
-        for failure in failures:
-            raise failure
-    finally:
-        stopped.set()
-        memory.close()
-        may_wait = threading.get_ident() == consumer  # see `in_order`
-        threads.close(wait=may_wait)
-        under_way = [ticket.detecting for ticket in pending if ticket.detecting and not ticket.detecting.cancel()]
-        if may_wait:
-            wait(under_way)  # afterwards the caller may change its arrays
-
-
-def _on_host(image: Any) -> Any:
-    """An image for drawing; one that a decoder has put into device memory comes down."""
-    return image.host() if hasattr(image, "host") else image

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from yoloship.detect.async_stream import StreamArguments
-    from yoloship.detect.batching import Batcher
+    from yoloship.detect.batching import Batcher, Submitting
     from yoloship.detect.pipeline import Decoding, Pipeline, Placement, ShapeMode
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder, ImageFile
@@ -352,7 +352,7 @@ class Detector(Closing, Generic[ResultT]):
             SessionError: the detector is closed.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
-        return self._submit(image, order, options=chosen)
+        return self._submitting(chosen).one(image, order)
 
     def opened(self, file: ImageFile, reserve: Reserve | None = None) -> object:
         """Decode an image file for `submit`, unless the GPU decodes it then; `ImageError` if it is damaged."""
@@ -397,7 +397,7 @@ class Detector(Closing, Generic[ResultT]):
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         read = partial(as_image, count=self._model.info.channels, channels=order)
-        steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
+        steps = DetectSteps(order, read, chosen, lambda: self._submitting(chosen).all)
         stream = partial(self._pipeline.stream, steps=steps, keep_images=keep_images)
         if isinstance(sources, str | PathLike):
             return of_name(sources, stream)
@@ -526,11 +526,11 @@ class Detector(Closing, Generic[ResultT]):
         height, width = self.input_hw
         return f"Detector({len(self.class_names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
 
-    def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Any]:
-        """Queue an image for the threads of `submit`."""
-        from yoloship.detect.batching import submitted
+    def _submitting(self, options: DetectOptions) -> Submitting:
+        """The way of images to the threads of `submit`, which are started with the first."""
+        from yoloship.detect.batching import Submitting
 
-        return submitted(self._pipeline, self._batches(), image, channels, options)
+        return Submitting(self._pipeline, self._batches, options)
 
     def _batches(self) -> Batcher:
         """The threads of `submit`; started when first needed, unless the detector is closed."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
@@ -18,12 +18,11 @@ from yoloship.transforms import TRANSFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
-    from yoloship.detect.batching import Batcher
+    from yoloship.detect.batching import Answer, Batcher
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
@@ -181,26 +180,39 @@ class Decoding:
     reason: str
 
 
-class Encoded(ABC):
-    """An image that other threads can decode."""
+class DecodeQueue(Protocol):
+    """Threads that decode images, together if they wait at the same time."""
 
-    __slots__ = ()
-
-    @abstractmethod
-    def decode_later(
-        self, then: Callable[[object], None], *, is_wanted: Callable[[], bool] = lambda: True, may_wait: bool = True
+    def put_all(
+        self,
+        images: Sequence[tuple[Any, Answer]],
+        then: Callable[[Sequence[tuple[Answer, object]]], None],
+        *,
+        may_wait: bool = True,
     ) -> None:
-        """Queue it for the threads that decode.
+        """Queue images.
 
         Args:
-            then: Called once, by one of those threads, with what `Pipeline.place` takes for it, or with an error. It
-                must not raise.
-            is_wanted: If it says no when the image's turn comes, the image is dropped, and nothing is called.
+            images: Images that are for this queue, each with an answer, of which is asked only whether it is cancelled
+                when the image's turn comes: then the image is dropped, and is heard of no more.
+            then: Called for each image once, with several if they were decoded together: with their answers, and what
+                `Pipeline.place` takes for them, or errors. One of those threads calls it. It must not raise.
             may_wait: Whether to wait while many images wait already.
 
         Raises:
-            SessionError: the detector is closed.
+            SessionError: the detector is closed. No image was queued.
         """
+
+
+class Encoded:
+    """An image that other threads can decode.
+
+    Attributes:
+        queue: Where it can wait for them.
+    """
+
+    __slots__ = ()
+    queue: DecodeQueue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,13 +239,14 @@ class DetectSteps:
         channels: The colour order of arrays among the sources.
         read: Reads a source as an image in the host's memory, BGR if it has colours, as for `in_order`.
         options: Which detections to keep.
-        submit: Queues an image and its colour order, to run with other waiting images.
+        queue: Gives what queues images, with their colour orders and what gets their answers, to run with others that
+            wait. It is asked for once for a stream, and only if that has a use for it.
     """
 
     channels: ChannelOrder
     read: Callable[[object, Reserve], Image]
     options: DetectOptions
-    submit: Callable[[object, ChannelOrder], Future[Result]]
+    queue: Callable[[], Callable[[Sequence[tuple[object, ChannelOrder, Answer]]], None]]
 
 
 class Pipeline(Closing):
@@ -394,7 +407,7 @@ class Pipeline(Closing):
         return [results[row] for row in range(len(images))]
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
-        """Make an image ready to be run by another thread, which releases it afterwards."""
+        """Make an image ready to be run by another thread, which calls its `release` afterwards."""
         return image
 
     def check_process(self) -> None:

@@ -68,7 +68,7 @@ def as_image(
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
     elif isinstance(source, os.PathLike):
-        source = Path(os.fsdecode(source))
+        source = os.fsdecode(source)  # to read it, text does
     elif hasattr(source, "read") and not hasattr(source, "__array__"):
         source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -17,10 +17,12 @@ FEW: Final = 2
 """Threads that read files which come quickly. Only one thread at a time runs Python, and each access to a file passes
 that on to another: with 16 threads, an H100 got 1,000 files a second that 2 threads read several times as fast."""
 _CHUNK: Final = 8
-_SLOW_S: Final = 2e-3
+_LOOK_S: Final = 2e-3
+_SLOW_S: Final = 10e-3
 _SLOW_ITEMS: Final = 4
-"""If so many items in a row take longer, they are decoded here, or come from a slow disk or network: then more threads
-read. A single one may have waited for another thread's Python."""
+"""If so many items in a row take longer, or `_LOOK_S` of a processor, they come from a slow disk or network, or are
+decoded here: then more threads read. One that takes less waits for other threads' Python, of which more threads make
+more."""
 _AGAIN: Final = 128
 """Items until fewer threads are tried again."""
 
@@ -30,11 +32,16 @@ class Readers(Generic[T]):
 
     Args:
         most: The most threads.
-        work: Reads an item, and hands it over; it must not raise.
+        read: Reads an item. It is given a function to call before it waits for others, which hands over what its thread
+            has read before. It must not raise.
+        hand_over: Gets the items that a thread has read one after the other; it must not raise.
     """
 
-    def __init__(self, most: int, work: Callable[[T], None]) -> None:
-        self._work_on = work
+    def __init__(
+        self, most: int, read: Callable[[T, Callable[[], None]], None], hand_over: Callable[[Sequence[T]], None]
+    ) -> None:
+        self._read = read
+        self._hand_over = hand_over
         self._most = most
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="yoloship")
         self._lock = threading.Lock()
@@ -70,14 +77,25 @@ class Readers(Generic[T]):
 
     def _work(self) -> None:
         while items := self._next():
+            used_s = time.thread_time()
+            done: list[T] = []
+
+            def flush(done: list[T] = done) -> None:
+                if done:
+                    self._hand_over(tuple(done))
+                    done.clear()
+
             for place, item in enumerate(items, 1):
                 began_s = time.perf_counter()
-                self._work_on(item)
-                if time.perf_counter() - began_s <= _SLOW_S:
+                self._read(item, flush)
+                done.append(item)
+                took_s = time.perf_counter() - began_s
+                if took_s <= _LOOK_S or (took_s <= _SLOW_S and time.thread_time() - used_s <= place * _LOOK_S):
                     self._slow = 0
                 else:
                     self._grow(items[place:])
-                    break
+                    del items[place:]
+            flush()
             del items, item
 
     def _next(self) -> list[T]:

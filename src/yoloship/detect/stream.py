@@ -82,28 +82,37 @@ class ImageBudget:
         except Exception as error:
             failures.append(error)
 
-    def reserve(self, index: int, wanted_bytes: int) -> None:
+    def reserve(self, index: int, wanted_bytes: int, before_waiting: Callable[[], None] | None = None) -> None:
         """Wait until an image may use this many more bytes, and count them.
+
+        Args:
+            index: The image's.
+            wanted_bytes: 0 or more.
+            before_waiting: Called if it has to wait: the caller must hold back no image that others wait for.
 
         Raises:
             InputError: the budget was closed while waiting.
         """
+        if before_waiting is not None and not self._may_use(index, wanted_bytes):
+            before_waiting()
         with self._changed:
             self._waiting += 1
             try:
-                self._changed.wait_for(
-                    lambda: (
-                        self._closed
-                        or index == next(iter(self._held))  # the oldest
-                        or self._held_bytes + wanted_bytes <= self._limit_bytes
-                    )
-                )
+                while not self._may_use(index, wanted_bytes):
+                    self._changed.wait()
             finally:
                 self._waiting -= 1
             if self._closed:
                 raise InputError("the stream was closed")
             self._held[index] += wanted_bytes
             self._held_bytes += wanted_bytes
+
+    def _may_use(self, index: int, wanted_bytes: int) -> bool:
+        """Whether an image need not wait."""
+        if self._closed or self._held_bytes + wanted_bytes <= self._limit_bytes:
+            return True
+        with self._changed:
+            return index == next(iter(self._held))  # the oldest
 
     def release(self, index: int, image: object = None) -> None:
         """Give back what an image reserved, except for its own size; without the image, end it, if it has not ended."""

@@ -329,7 +329,7 @@ def read_engine(path: Path) -> EngineFile:
     record = _read_sidecar(path)
     with open_regular(path, error=EngineError, wanted="an engine", limit_bytes=MAX_PLAN_BYTES) as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        start = memoryview(read_up_to(file, min(size_bytes, _START_BYTES)))
+        start = memoryview(read_up_to(file.read, min(size_bytes, _START_BYTES)))
         if not start:
             raise wrong_kind("empty", "engine", subject=subject, error=EngineError)
         metadata, beginning = split_prefix(start, subject=subject)

@@ -19,7 +19,6 @@ import functools
 import os
 import re
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -359,7 +358,8 @@ def open_image(
     Args:
         source: As for `read_image`.
         limits: What the image may cost.
-        reserve: Called with the bytes that the file takes, before it is read; with 0 while a pipe is silent.
+        reserve: Called with the bytes that the file takes, before it is read; with 0 while a pipe is silent. It may
+            wait, or raise.
 
     Raises:
         YoloshipError: what `read_image` raises of a file that is not damaged behind its header.
@@ -428,11 +428,6 @@ def _checked(
     source: Path | str | bytes, limits: ImageLimits, reserve: Callable[[int], None] | None = None
 ) -> tuple[bytes, ImageHeader, str]:
     """The bytes of an image, its header, which is within the limits and has no problem, and its name for messages."""
-    if reserve is not None and not isinstance(source, bytes):
-        size_bytes = 0
-        with suppress(OSError, ValueError):  # reading it says what is wrong
-            size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
-        reserve(min(size_bytes, limits.max_file_bytes))
     data, subject = source if isinstance(source, bytes) else b"", "image bytes"
     if not isinstance(source, str | bytes | os.PathLike):
         raise InputError(
@@ -447,7 +442,7 @@ def _checked(
                 error=ImageError,
                 wanted="an image",
                 check_start=functools.partial(_refuse_other_start, subject),
-                patience=PATIENCE if reserve is None else Patience(check_wanted=functools.partial(reserve, 0)),
+                patience=PATIENCE if reserve is None else Patience(reserve=reserve),
             )
         except ImageError as error:
             if not isinstance(error.__cause__, FileNotFoundError):

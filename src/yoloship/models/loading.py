@@ -353,7 +353,7 @@ def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str
             got=type(model).__name__,
         )
     with source as opened:
-        start = read_up_to(opened, HEAD_BYTES)
+        start = read_up_to(opened.read, HEAD_BYTES)
         kind = refuse_others(start, MODEL_KINDS | {"unknown"}, "model", subject=name, error=SessionError)
         sha256 = file_sha256(opened, start) if kind == "checkpoint" else ""
     return file, name, kind, sha256

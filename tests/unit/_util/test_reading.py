@@ -178,12 +178,13 @@ def test_reading_a_silent_pipe_ends_when_nobody_waits_for_it(tmp_path: Path) -> 
     stopped = threading.Event()
     refusals: list[str] = []
 
-    def check_wanted() -> None:
+    def reserve(wanted_bytes: int) -> None:
+        assert wanted_bytes == 0
         if stopped.is_set():
             raise InputError("the stream was closed")
 
     def read() -> None:
-        patience = Patience(silence_s=1000, check_wanted=check_wanted)
+        patience = Patience(silence_s=1000, reserve=reserve)
         with pytest.raises(InputError) as caught:
             read_file_or_pipe(pipe, 10, error=InputError, patience=patience)
         refusals.append(str(caught.value))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from yoloship.detect import readers
 from yoloship.detect.readers import FEW, Readers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class Work:
@@ -17,12 +21,19 @@ class Work:
     def __init__(self, takes_s: float = 0.0) -> None:
         self.takes_s = takes_s
         self.done: list[int] = []
+        self.handed: list[int] = []
         self.now = self.most = 0
         self.lock = threading.Lock()
         self.all_done = threading.Event()
         self.until = 0
 
-    def __call__(self, item: int) -> None:
+    def hand_over(self, items: Sequence[int]) -> None:
+        with self.lock:
+            self.handed += items
+            if len(self.handed) == self.until:
+                self.all_done.set()
+
+    def __call__(self, item: int, flush: Callable[[], None]) -> None:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -31,13 +42,11 @@ class Work:
         with self.lock:
             self.now -= 1
             self.done.append(item)
-            if len(self.done) == self.until:
-                self.all_done.set()
 
 
 def finish(work: Work, count: int, most: int = 16) -> None:
     work.until = count
-    threads = Readers[int](most, work)
+    threads = Readers[int](most, work, work.hand_over)
     for item in range(count):
         threads.add(item)
     work.all_done.wait()
@@ -46,14 +55,15 @@ def finish(work: Work, count: int, most: int = 16) -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 16])
 def test_quick_items_are_read_once_each_by_few_threads(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_SLOW_S", 1000)
+    monkeypatch.setattr(readers, "_LOOK_S", 1000)
     work = Work()
     finish(work, 500, most)
-    assert sorted(work.done) == list(range(500))
+    assert sorted(work.handed) == sorted(work.done) == list(range(500))
     assert work.most <= min(FEW, most)
 
 
 def test_slow_items_are_read_by_as_many_threads_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LOOK_S", 0)
     monkeypatch.setattr(readers, "_SLOW_S", 0)
     work = Work(0.01)
     finish(work, 100, 6)
@@ -62,6 +72,7 @@ def test_slow_items_are_read_by_as_many_threads_as_are_allowed(monkeypatch: pyte
 
 
 def test_a_single_slow_item_starts_no_further_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LOOK_S", 0)
     monkeypatch.setattr(readers, "_SLOW_S", 0)
     monkeypatch.setattr(readers, "_SLOW_ITEMS", 1000)
     work = Work(0.001)
@@ -71,12 +82,13 @@ def test_a_single_slow_item_starts_no_further_threads(monkeypatch: pytest.Monkey
 
 
 def test_after_some_items_few_threads_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LOOK_S", 0)
     monkeypatch.setattr(readers, "_SLOW_S", 0)
     monkeypatch.setattr(readers, "_AGAIN", 10)
     work = Work(0.002)
     finish(work, 30, 8)
-    monkeypatch.setattr(readers, "_SLOW_S", 1000)
-    threads = Readers[int](8, work)
+    monkeypatch.setattr(readers, "_LOOK_S", 1000)
+    threads = Readers[int](8, work, work.hand_over)
     threads._allowed = 8
     work.until = 130
     work.all_done.clear()
@@ -89,7 +101,7 @@ def test_after_some_items_few_threads_are_tried_again(monkeypatch: pytest.Monkey
 
 def test_closing_drops_what_waits_and_finishes_what_has_begun() -> None:
     work = Work(0.02)
-    threads = Readers[int](2, work)
+    threads = Readers[int](2, work, work.hand_over)
     for item in range(50):
         threads.add(item)
     threads.close(wait=True)

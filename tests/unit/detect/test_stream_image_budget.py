@@ -32,8 +32,8 @@ class Watch(ImageBudget):
         super().__init__(limit_bytes)
         self.most = 0
 
-    def reserve(self, index: int, wanted_bytes: int) -> None:
-        super().reserve(index, wanted_bytes)
+    def reserve(self, index: int, wanted_bytes: int, before_waiting: Callable[[], None] | None = None) -> None:
+        super().reserve(index, wanted_bytes, before_waiting)
         self.most = max(self.most, self.held_bytes)
 
 

@@ -13,6 +13,8 @@ from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.errors import CudaError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yoloship.cuda.device import Device
 
 
@@ -41,6 +43,7 @@ class ImageMemory(Closing):
         self._back: SimpleQueue[DeviceBuffer] = SimpleQueue()
         self._idle: dict[int, deque[DeviceBuffer]] = {}
         self._idle_bytes = self._used_bytes = 0
+        self._used_blocks = 0
         self._closed = False
 
     @property
@@ -55,36 +58,56 @@ class ImageMemory(Closing):
             self._take_back()
             return self._used_bytes
 
-    def take(self, size_bytes: int, *, urgent: bool = False) -> DeviceBuffer | None:
-        """A block of at least this size; None if there is no room for it now.
+    @property
+    def used_blocks(self) -> int:
+        """Blocks that are in use."""
+        with self._lock:
+            self._take_back()
+            return self._used_blocks
+
+    def take(self, sizes_bytes: Sequence[int], *, urgent: bool = False) -> list[DeviceBuffer]:
+        """Blocks of at least these sizes, as many from the first on as there is room for now.
 
         Args:
-            size_bytes: 1 or more.
+            sizes_bytes: Each 1 or more.
             urgent: Whether the limit counts double, for who cannot wait until blocks are given back.
 
         Raises:
-            CudaError: the device failed.
+            CudaError: the device failed. No block was taken.
         """
-        size = _rounded(size_bytes)
+        blocks: list[DeviceBuffer] = []
         with self._lock:
             self._take_back()
-            alike = self._idle.get(size)
-            if alike:
-                self._idle_bytes -= size
-                self._used_bytes += size
-                return alike.pop()
-            limit = self._limit_bytes * (2 if urgent else 1)
-            if self._closed or (self._used_bytes and self._used_bytes + size > limit):
-                return None
-            if self._used_bytes + self._idle_bytes + size > self._limit_bytes:
-                self._free_idle()
+            try:
+                for size_bytes in sizes_bytes:
+                    block = self._block(_rounded(size_bytes), urgent=urgent)
+                    if block is None:
+                        break
+                    self._used_bytes += block.size_bytes
+                    self._used_blocks += 1
+                    blocks.append(block)
+            except BaseException:
+                for block in blocks:
+                    self._keep(block)
+                raise
+        return blocks
+
+    def _block(self, size: int, *, urgent: bool) -> DeviceBuffer | None:
+        """A block of this size, if there is room; the lock is held."""
+        alike = self._idle.get(size)
+        if alike:
+            self._idle_bytes -= size
+            return alike.pop()
+        limit = self._limit_bytes * (2 if urgent else 1)
+        if self._closed or (self._used_bytes and self._used_bytes + size > limit):
+            return None
+        if self._used_bytes + self._idle_bytes + size > self._limit_bytes:
+            self._free_idle()
+        block = self._allocated(size)
+        if block is None and self._idle_bytes:
+            self._free_idle()
             block = self._allocated(size)
-            if block is None and self._idle_bytes:
-                self._free_idle()
-                block = self._allocated(size)
-            if block is not None:
-                self._used_bytes += size
-            return block
+        return block
 
     def give(self, block: DeviceBuffer) -> None:
         """Give a block back. All work that reads it is done."""
@@ -136,6 +159,7 @@ class ImageMemory(Closing):
     def _keep(self, block: DeviceBuffer) -> None:
         size = block.size_bytes
         self._used_bytes -= size
+        self._used_blocks -= 1
         self._idle_bytes += size
         self._idle.setdefault(size, deque()).append(block)
 

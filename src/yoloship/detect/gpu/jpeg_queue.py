@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from yoloship._util.closing import Closing
 from yoloship._util.cores import usable_cores
@@ -33,14 +34,13 @@ Decoded: TypeAlias = "DeviceImage | npt.NDArray[np.uint8] | BaseException"
 """An image on the device; (height, width, 3) uint8 BGR on the host; or why there is none."""
 
 _WAITING: Final = 512
-"""Files that may wait; with more, `put` blocks."""
+"""Files that may wait; with more, `put_all` blocks."""
+_BUSY: Final = 2 * MAX_FILES
+"""Decoded images that are not done with yet: so many keep the network busy for longer than it takes to fill a batch."""
+_PATIENCE_S: Final = 10e-3
+"""How long a batch waits for more files meanwhile; each batch costs Python about as much as ten files."""
 _HOST_READERS: Final = 8
 _THREAD_NAME: Final = "yoloship-jpeg"
-
-
-def _always() -> bool:
-    return True
-
 
 _logger = logging.getLogger("yoloship.detect")
 
@@ -67,12 +67,6 @@ class QueuedJpeg(Encoded):
         """Bytes of the host's memory that it takes."""
         return self.jpeg.nbytes
 
-    def decode_later(
-        self, then: Callable[[Any], None], *, is_wanted: Callable[[], bool] = _always, may_wait: bool = True
-    ) -> None:
-        """Queue it; `then` gets a `DeviceImage`, an array (height, width, 3) BGR, or an error."""
-        self.queue.put(self.jpeg, then, is_wanted=is_wanted, may_wait=may_wait)
-
     def decode_soon(self) -> DeviceImage | npt.NDArray[np.uint8]:
         """Decode it together with those that other threads wait for, and wait for it.
 
@@ -80,50 +74,39 @@ class QueuedJpeg(Encoded):
             YoloshipError: it is damaged, the device failed, or the detector is closed.
         """
         done: Future[Any] = Future()
-        self.queue.put(self.jpeg, done.set_result)
+
+        def then(found: Sequence[tuple[object, Decoded]]) -> None:
+            done.set_result(found[0][1])
+
+        self.queue.put_all([(self, done)], then)
         found: Decoded = done.result()
         if isinstance(found, BaseException):
             raise found
         return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Request:
+class _Request(NamedTuple):
     """A file that waits.
 
     Attributes:
         file: The file.
-        is_wanted: Asked before it is decoded.
-        then: Called with what became of it, by one of the queue's threads.
-        room: Where it has taken a place; None if it was let in without one.
+        answer: Tells whether it is still wanted.
+        then: Called with the answer and what became of the file, by one of the queue's threads.
     """
 
     file: JpegFile
-    is_wanted: Callable[[], bool]
-    then: Callable[[Decoded], None]
-    room: threading.Semaphore | None
-
-    def drop(self) -> bool:
-        """Leave its place to another if it is not wanted any more; whether it did."""
-        if self.is_wanted():
-            return False
-        self.leave()
-        return True
+    answer: Any
+    then: Callable[[Sequence[tuple[Any, Decoded]]], None]
 
     def end(self, found: Decoded) -> None:
-        """Leave its place to another, and say what became of it."""
-        self.leave()
-        self.then(found)
-
-    def leave(self) -> None:
-        """Leave its place to another."""
-        if self.room is not None:
-            self.room.release()
+        """Say what became of it."""
+        self.then([(self.answer, found)])
 
 
 class JpegQueue(Closing):
-    """A thread that decodes what waits, in batches. No batch waits for more files, so a single one is decoded at once.
+    """A thread that decodes what waits, in batches.
 
+    A single file is decoded at once. A batch waits for more files for a moment if the network is busy for longer.
     While the device's memory for images is in use, files wait until some of it is given back. Files that the engine
     refuses, or that are not sound, go to the host's reader, in threads of their own.
 
@@ -133,52 +116,47 @@ class JpegQueue(Closing):
 
     Attributes:
         is_lost: Whether the GPU's context was lost in a batch.
+        waiting: Files that wait.
     """
 
     def __init__(self, engine: JpegEngine, model_name: str) -> None:
         self.engine = engine
         self._model_name = model_name
-        self._room = threading.Semaphore(_WAITING)
-        self._calls: SimpleQueue[_Request | None] = SimpleQueue()  # as for `Batcher`, it takes no lock of ours
+        # As for `Batcher`, it takes no lock of ours; None says that no more will come.
+        self._calls: SimpleQueue[list[_Request] | None] = SimpleQueue()
         self._held: deque[_Request] = deque()
-        self._lock = threading.Lock()
-        self._closed = self._abandoned = self.is_lost = False
+        self._has_room = threading.Condition(threading.Lock())
+        self.waiting = 0
+        self._closed = self._abandoned = self._is_over = self.is_lost = False
         self._readers: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """Files that wait."""
-        return self._calls.qsize() + len(self._held)
-
-    def put(
+    def put_all(
         self,
-        file: JpegFile,
-        then: Callable[[Decoded], None],
+        images: Sequence[tuple[QueuedJpeg, Any]],
+        then: Callable[[Sequence[tuple[Any, Decoded]]], None],
         *,
-        is_wanted: Callable[[], bool] = _always,
         may_wait: bool = True,
     ) -> None:
-        """Queue a file.
+        """Queue files, as `DecodeQueue.put_all`; `then` gets a `DeviceImage`, an array, or an error of each.
 
         Args:
-            file: The file.
-            then: Called once with what became of it, by one of the queue's threads. It must not raise.
-            is_wanted: If it says no when the file's turn comes, the file is dropped, and nothing is called.
+            images: The files, with what tells whether they are still wanted (`cancelled`) and is handed to `then`.
+            then: Called with those that were decoded together, by one of the queue's threads. It must not raise.
             may_wait: Whether to wait for room. The queue's own threads never do.
 
         Raises:
             SessionError: the queue is closed.
         """
-        may_wait = may_wait and not threading.current_thread().name.startswith(_THREAD_NAME)
-        takes_room = self._room.acquire(blocking=may_wait)
-        request = _Request(file, is_wanted, then, self._room if takes_room else None)
-        with self._lock:
+        requests = [_Request(image.jpeg, answer, then) for image, answer in images]
+        with self._has_room:
+            if may_wait and not _is_own_thread():
+                self._has_room.wait_for(lambda: self._closed or self.waiting < _WAITING)
             if self._closed:
-                request.leave()
                 raise self._is_closed()
-            self._calls.put(request)
+            self.waiting += len(requests)
+            self._calls.put(requests)
 
     def decode(self, files: Sequence[JpegFile]) -> list[Decoded]:
         """Decode files in this thread, and wait for them. What does not fit into the device's memory is decoded here.
@@ -213,11 +191,12 @@ class JpegQueue(Closing):
 
     def close(self) -> None:
         """Finish the batch in progress, fail what waits, and give everything back. Closing twice is not an error."""
-        with self._lock:
+        with self._has_room:
             self._closed = True
+            self._has_room.notify_all()
         self.engine.memory.close()  # so that nobody waits for memory
         self._calls.put(None)
-        is_own = threading.current_thread().name.startswith(_THREAD_NAME)
+        is_own = _is_own_thread()
         if not is_own:
             self._thread.join()
         if self._readers is not None:
@@ -239,35 +218,39 @@ class JpegQueue(Closing):
 
     def _next(self) -> list[_Request]:
         """The oldest requests; empty if no more will come."""
-        requests: list[_Request] = []
-        is_over = False
-        while len(requests) < MAX_FILES:
-            if self._held:
-                request = self._held.popleft()
-            else:
-                try:
-                    called = self._calls.get(block=not requests and not is_over)
-                except Empty:
-                    break
-                if called is None:
-                    is_over = True
-                    continue
-                request = called
-            if not request.drop():
-                requests.append(request)
-        if is_over:
-            self._calls.put(None)  # for the next round
-        if not self._closed:
-            return requests
         while True:
-            for request in (*requests, *self._held):
-                request.end(self._is_closed())
-            self._held.clear()
+            self._gather()
+            held = self._held
+            taken = [held.popleft() for _ in range(min(len(held), MAX_FILES))]
+            with self._has_room:
+                self.waiting -= len(taken)
+                self._has_room.notify_all()
+            if self._closed:
+                for request in taken:
+                    request.end(self._is_closed())
+            requests = [] if self._closed else [request for request in taken if not request.answer.cancelled()]
+            if requests or not taken:
+                return requests
+
+    def _gather(self) -> None:
+        """Hold at least one request unless no more will come, and as many as fill a batch if they come soon enough."""
+        until_s: float | None = None
+        while len(self._held) < MAX_FILES:
+            wait_s: float | None = None
+            if self._is_over or (self._held and self.engine.memory.used_blocks < _BUSY):
+                wait_s = 0
+            elif self._held:
+                now_s = time.monotonic()
+                until_s = until_s or now_s + _PATIENCE_S
+                wait_s = max(0, until_s - now_s)
             try:
-                called = self._calls.get_nowait()
+                called = self._calls.get(wait_s != 0, wait_s)
             except Empty:
-                return []
-            requests = [] if called is None else [called]
+                return
+            if called is None:
+                self._is_over = True
+            else:
+                self._held.extend(called)
 
     def _decode(self, requests: list[_Request]) -> None:
         """Decode as many of the requests as have room, and hold the others back."""
@@ -275,42 +258,47 @@ class JpegQueue(Closing):
             self._to_host(requests)
             return
         files = one_batch([request.file for request in requests])
+        images: Sequence[DeviceImage | None]
+        failure: BaseException | None
         try:
             blocks = self._blocks(files)
             while not blocks and self.engine.memory.wait():
                 blocks = self._blocks(files)
             count = len(blocks) or 1
-            self._held.extendleft(reversed(requests[count:]))
+            if count < len(requests):
+                self._hold(requests[count:])
+                del requests[count:]
             images = self._on_gpu(files[:count], blocks) if blocks else [None]
         except BaseException as error:
             self.is_lost = self.is_lost or (isinstance(error, CudaError) and error.code in LOST_CODES)
-            for request in requests:
-                if request not in self._held:
-                    request.end(error)
-            return
-        for request, image in zip(requests, images, strict=False):
-            if image is not None:
-                request.end(image)
-            elif self._closed:
-                request.end(self._is_closed())
-            else:
+            images, failure = [None] * len(requests), error
+        else:
+            failure = self._is_closed() if self._closed else None
+        self._answer(requests, images, failure)
+
+    def _hold(self, requests: Sequence[_Request]) -> None:
+        """Put requests back to the front."""
+        self._held.extendleft(reversed(requests))
+        with self._has_room:
+            self.waiting += len(requests)
+
+    def _answer(
+        self, requests: Sequence[_Request], images: Sequence[DeviceImage | None], failure: BaseException | None
+    ) -> None:
+        """Hand images on, those of each caller together; files without one go to the host, or fail."""
+        found: dict[Any, list[tuple[Any, Decoded]]] = {}
+        for request, image in zip(requests, images, strict=True):
+            decoded = image if image is not None else failure
+            if decoded is None:
                 self._to_host([request])
+            else:
+                found.setdefault(request.then, []).append((request.answer, decoded))
+        for then, answers in found.items():
+            then(answers)
 
     def _blocks(self, files: Sequence[JpegFile], *, urgent: bool = False) -> list[DeviceBuffer]:
         """Memory for as many of the files as there is room for, from the first on."""
-        memory = self.engine.memory
-        blocks: list[DeviceBuffer] = []
-        try:
-            for file in files:
-                block = memory.take(file.decoded_bytes, urgent=urgent)
-                if block is None:
-                    break
-                blocks.append(block)
-        except BaseException:
-            for block in blocks:
-                memory.give(block)
-            raise
-        return blocks
+        return self.engine.memory.take([file.decoded_bytes for file in files], urgent=urgent)
 
     def _on_gpu(self, files: Sequence[JpegFile], blocks: Sequence[DeviceBuffer]) -> Sequence[DeviceImage | None]:
         """Decode files; None for those that are left to the host."""
@@ -332,8 +320,12 @@ class JpegQueue(Closing):
 
 
 def _end_on_host(request: _Request) -> None:
-    if not request.drop():
+    if not request.answer.cancelled():
         request.end(_on_host(request.file))
+
+
+def _is_own_thread() -> bool:
+    return threading.current_thread().name.startswith(_THREAD_NAME)
 
 
 def _on_host(file: JpegFile) -> Decoded:

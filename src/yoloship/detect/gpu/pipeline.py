@@ -20,7 +20,8 @@ from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
-from yoloship.detect.batching import Batcher, Gathering, Steps, batch_range, in_batches, run_sizes
+from yoloship.detect.batch_stream import Steps, in_batches
+from yoloship.detect.batching import Batcher, Gathering, batch_range, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
 from yoloship.detect.gpu.decoding import JpegDecoding
 from yoloship.detect.gpu.filling import Copiers
@@ -39,11 +40,11 @@ from yoloship.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     import numpy.typing as npt
 
     from yoloship.cuda.compiler import Launchable
+    from yoloship.detect.batching import Answer
     from yoloship.detect.gpu.transfer import TransferPlan
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import Decoding, DetectSteps, ModelInput, PlacedImage
@@ -332,7 +333,7 @@ class CudaPipeline(Pipeline):
         if not isinstance(image, Frame) or image.mode != "resident":
             return image
         if isinstance(image.pixels, DeviceImage):
-            return replace(image)  # another object, which says that it is to be released
+            return image
         return replace(image, pixels=HandedFrame(image.pixels, self._intake))
 
     def check_process(self) -> None:
@@ -441,9 +442,11 @@ def stream_to_device(
         image, _ = pipeline.opened(source, steps.channels, reserve)
         return image.decode_soon() if keep_images and isinstance(image, QueuedJpeg) else image
 
-    def submit(image: object) -> Future[Result]:
-        image = unframed(image)
-        return steps.submit(image, steps.channels if _is_resident(image) else "bgr")
+    queue = steps.queue()
+
+    def submit(images: Sequence[tuple[object, Answer]]) -> None:
+        taken = [(unframed(image), answer) for image, answer in images]
+        queue([(image, steps.channels if _is_resident(image) else "bgr", answer) for image, answer in taken])
 
     outcomes = in_batches(
         sources if mixed is None else mixed,

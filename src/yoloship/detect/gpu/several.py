@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.detect.batching import RunFuture
+    from yoloship.detect.batching import Answer, RunFuture
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import DetectSteps
     from yoloship.detect.stream import Outcome, Reserve
@@ -509,6 +509,16 @@ class _SharedBatcher(Batcher):
         gpu = self._place_of(image)
         batcher = None if gpu is None else self._batcher_of(gpu)
         return super().submit(image, options, *more) if batcher is None else batcher.submit(image, options, *more)
+
+    def submit_all(self, images: Sequence[PlacedImage], options: DetectOptions, answers: Sequence[Answer]) -> None:
+        """Queue images that came together, as `Batcher.submit_all`."""
+        shares: dict[_Gpu | None, list[tuple[PlacedImage, Answer]]] = {}
+        for image, answer in zip(images, answers, strict=True):
+            shares.setdefault(self._place_of(image), []).append((image, answer))
+        for gpu, share in shares.items():
+            batcher = None if gpu is None else self._batcher_of(gpu)
+            submit_all = super().submit_all if batcher is None else batcher.submit_all
+            submit_all([image for image, _ in share], options, [answer for _, answer in share])
 
     def abandon(self) -> None:
         """Run what waits, and then end the threads, without waiting for them."""

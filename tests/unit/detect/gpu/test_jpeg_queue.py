@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import jpegs
+from yoloship.detect.gpu import jpeg_queue
 from yoloship.detect.gpu.jpeg_engine import MAX_FILES, JpegFile, jpeg_file
 from yoloship.detect.gpu.jpeg_queue import JpegQueue, QueuedJpeg
 from yoloship.errors import CudaError, ImageError, SessionError
@@ -37,12 +38,16 @@ class Memory:
         self.closed = False
         self.back = threading.Event()
 
-    def take(self, size_bytes: int, *, urgent: bool = False) -> Any:
-        assert size_bytes == 3 * 64 * 96 or size_bytes == 3 * 120 * 160
-        if self.closed or self.used >= (2 if urgent else 1) * self.room:
-            return None
-        self.used += 1
-        return object()
+    def take(self, sizes_bytes: Sequence[int], *, urgent: bool = False) -> list[object]:
+        assert set(sizes_bytes) <= {3 * 64 * 96, 3 * 120 * 160}
+        room = 0 if self.closed else (2 if urgent else 1) * self.room - self.used
+        count = max(0, min(room, len(sizes_bytes)))
+        self.used += count
+        return [object() for _ in range(count)]
+
+    @property
+    def used_blocks(self) -> int:
+        return self.used
 
     def give(self, block: object) -> None:
         assert block is not None
@@ -108,8 +113,18 @@ def queue(engine: Engine) -> Iterator[JpegQueue]:
 
 def later(queue: JpegQueue, data: bytes = SOUND, **how: Any) -> Future[Any]:
     future: Future[Any] = Future()
-    QueuedJpeg(file_of(data), queue).decode_later(future.set_result, **how)
+    queue.put_all([(QueuedJpeg(file_of(data), queue), future)], answered, **how)
     return future
+
+
+def answered(found: Sequence[tuple[Future[Any], Any]]) -> None:
+    together.append(len(found))
+    for future, one in found:
+        future.set_result(one)
+
+
+together: list[int] = []
+"""How many files were handed on at a time."""
 
 
 def is_on_gpu(found: Any) -> bool:
@@ -123,9 +138,54 @@ def test_what_waits_is_decoded_together_and_a_single_file_at_once(queue: JpegQue
     while len(engine.batches) < 2:
         threading.Event().wait(0.01)
     futures += [later(queue) for _ in range(MAX_FILES + 8)]
+    together.clear()
     engine.may_decode.set()
     assert all(is_on_gpu(future.result()) for future in futures)
     assert engine.batches == [1, 1, MAX_FILES, 8]
+    assert together == [1, MAX_FILES, 8]
+
+
+def test_a_batch_waits_for_more_files_only_while_enough_images_are_on_their_way(
+    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_queue, "_PATIENCE_S", 1000)
+    futures = [later(queue) for _ in range(jpeg_queue._BUSY)]
+    assert all(is_on_gpu(future.result()) for future in futures)
+    engine.batches.clear()
+    files = [QueuedJpeg(file_of(SOUND), queue) for _ in range(MAX_FILES)]
+    ends: list[Future[Any]] = [Future() for _ in files]
+    for part in (slice(0, 8), slice(8, 20), slice(20, MAX_FILES)):
+        queue.put_all(list(zip(files[part], ends[part], strict=True)), answered)
+    assert all(is_on_gpu(future.result()) for future in ends)
+    assert engine.batches == [MAX_FILES]
+    for future in futures:
+        engine.memory.give(future.result()[1])
+    assert is_on_gpu(later(queue).result())
+
+
+def test_files_of_several_callers_are_decoded_together_and_handed_to_each(queue: JpegQueue, engine: Engine) -> None:
+    engine.may_decode.clear()
+    begun = later(queue)
+    while not engine.batches:
+        threading.Event().wait(0.01)
+    found: dict[str, list[Any]] = {"a": [], "b": []}
+    both = threading.Semaphore(0)
+    for name in "abab":
+
+        def then(one: Sequence[tuple[Any, Any]], name: str = name) -> None:
+            found[name].extend(answer for answer, _ in one)
+            both.release(len(one))
+
+        waiting: list[Any] = [Future(), Future()]
+        queue.put_all([(QueuedJpeg(file_of(SOUND), queue), future) for future in waiting], then)
+        found[name + " expected"] = found.get(name + " expected", []) + waiting
+    engine.may_decode.set()
+    for _ in range(8):
+        both.acquire()
+    assert is_on_gpu(begun.result())
+    assert found["a"] == found["a expected"]
+    assert found["b"] == found["b expected"]
+    assert engine.batches == [1, 8]
 
 
 def test_a_file_that_is_not_sound_is_judged_by_the_host(queue: JpegQueue) -> None:
@@ -191,21 +251,24 @@ def test_what_nobody_wants_any_more_is_not_decoded(queue: JpegQueue, engine: Eng
     first = later(queue)
     while not engine.batches:
         threading.Event().wait(0.01)
-    unwanted = later(queue, is_wanted=lambda: False)
+    unwanted = later(queue)
+    assert unwanted.cancel()
     last = later(queue)
     engine.may_decode.set()
     assert is_on_gpu(first.result())
     assert is_on_gpu(last.result())
-    assert not unwanted.done()
     assert sum(engine.batches) == 2
 
 
 def test_more_files_than_may_wait_block_their_caller_but_not_the_queues_own_thread(
     queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "_room", threading.Semaphore(1))
+    monkeypatch.setattr(jpeg_queue, "_WAITING", 1)
     engine.may_decode.clear()
     first = later(queue)
+    while not engine.batches:
+        threading.Event().wait(0.01)
+    second = later(queue)
     blocked = threading.Thread(target=later, args=(queue,))
     blocked.start()
     blocked.join(0.1)
@@ -214,8 +277,7 @@ def test_more_files_than_may_wait_block_their_caller_but_not_the_queues_own_thre
     engine.may_decode.set()
     blocked.join()
     assert not blocked.is_alive()
-    assert is_on_gpu(first.result())
-    assert is_on_gpu(without_waiting.result())
+    assert all(is_on_gpu(future.result()) for future in (first, second, without_waiting))
     from_inside: Future[Any] = Future()
 
     def again(_: object) -> None:
@@ -223,7 +285,7 @@ def test_more_files_than_may_wait_block_their_caller_but_not_the_queues_own_thre
             last = later(queue)
         last.add_done_callback(lambda future: from_inside.set_result(future.result()))
 
-    queue.put(file_of(SOUND), again)
+    queue.put_all([(QueuedJpeg(file_of(SOUND), queue), Future())], again)
     assert is_on_gpu(from_inside.result())
 
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from helpers.cameras import ScriptedCamera
-from yoloship.detect.batching import Batcher, Steps, in_batches
+from yoloship.detect.batch_stream import Steps, _Ticket, in_batches
+from yoloship.detect.batching import Batcher
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
 from yoloship.detect.stream import ImageBudget
@@ -20,10 +20,11 @@ from yoloship.results.detections import Detections
 from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from yoloship.detect.batching import Answer, Ran
     from yoloship.detect.stream import Outcome, Reserve
 
 pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
@@ -54,9 +55,9 @@ class Device:
             raise SessionError("on purpose")
         return [Detections.empty(frame.letterbox.image_hw) for frame in frames]
 
-    def submit(self, image: npt.NDArray[np.uint8]) -> Future[Detections]:
-        hw = (image.shape[0], image.shape[1])
-        return self.batcher.submit(PlacedImage(image, Letterbox.fixed(hw, (64, 64))), OPTIONS)
+    def submit(self, images: Sequence[tuple[npt.NDArray[np.uint8], Answer]]) -> None:
+        placed = [PlacedImage(one, Letterbox.fixed((one.shape[0], one.shape[1]), (64, 64))) for one, _ in images]
+        self.batcher.submit_all(placed, OPTIONS, [answer for _, answer in images])
 
     def steps(self, read: Any = None) -> Steps:
         def take(source: Any, reserve: Reserve) -> npt.NDArray[np.uint8]:
@@ -66,6 +67,38 @@ class Device:
             return image(source) if read is None else read(source)
 
         return Steps(lambda source: isinstance(source, np.ndarray), take, self.submit)
+
+
+class Told:
+    """An answer that tells another function too when it is there."""
+
+    def __init__(self, answer: Answer, then: Callable[[], object]) -> None:
+        self.answer, self.then = answer, then
+        self.ran: Ran | None = None
+        self.decoded_s: float | None = None
+
+    def cancelled(self) -> bool:
+        return self.answer.cancelled()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return self.answer.set_running_or_notify_cancel()
+
+    def set_result(self, result: Any, /) -> None:
+        self.answer.set_result(result)
+        self.then()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.answer.set_exception(exception)
+        self.then()
+
+
+def telling(steps: Steps, then: Callable[[], object]) -> Steps:
+    """The same steps, and a function that is called when an image is done."""
+
+    def submit(images: Sequence[tuple[Any, Answer]]) -> None:
+        steps.submit([(one, Told(answer, then)) for one, answer in images])
+
+    return Steps(steps.is_read, steps.read, submit)
 
 
 @pytest.fixture
@@ -89,13 +122,12 @@ def test_batches_grow_to_the_largest_however_few_readers_there_are(device: Devic
     """While the first batches are on the device, all that may be in flight comes to wait for it."""
     steps, submitted = device.steps(), 0
 
-    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
+    def submit(images: Sequence[tuple[Any, Answer]]) -> None:
         nonlocal submitted
-        future = steps.submit(image)
-        submitted += 1
+        steps.submit(images)
+        submitted += len(images)
         if submitted == 128:
             device.gate.set()
-        return future
 
     sources = [image(3) if are_frames else 3] * 400
     outcomes = list(stream(sources, Steps(steps.is_read, steps.read, submit), readers=1))
@@ -135,12 +167,7 @@ def test_frames_pass_readers_that_are_all_busy(device: Device) -> None:
         may_read.wait()
         return image(source)
 
-    steps = device.steps(read)
-
-    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
-        future = steps.submit(image)
-        future.add_done_callback(lambda _: done.release())
-        return future
+    steps = telling(device.steps(read), done.release)
 
     def sources() -> Iterator[Any]:
         yield from (0, 1)
@@ -149,7 +176,7 @@ def test_frames_pass_readers_that_are_all_busy(device: Device) -> None:
             done.acquire()
         may_read.set()
 
-    outcomes = list(stream(sources(), Steps(steps.is_read, steps.read, submit), readers=2))
+    outcomes = list(stream(sources(), steps, readers=2))
     assert [outcome.unwrap().image_hw[0] for outcome in outcomes] == list(range(1, 13))
 
 
@@ -157,13 +184,6 @@ def test_a_result_that_is_there_is_given_out_before_more_is_drawn(device: Device
     """A camera gives the next frame only in its own time."""
     device.gate.set()
     finished = threading.Event()
-    steps = device.steps()
-
-    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
-        future = steps.submit(image)
-        future.add_done_callback(lambda _: finished.set())
-        return future
-
     drawn = 0
 
     def camera() -> Iterator[npt.NDArray[np.uint8]]:
@@ -174,7 +194,7 @@ def test_a_result_that_is_there_is_given_out_before_more_is_drawn(device: Device
                 finished.clear()
             yield image(drawn)
 
-    for taken, _ in enumerate(stream(camera(), Steps(steps.is_read, steps.read, submit)), 1):
+    for taken, _ in enumerate(stream(camera(), telling(device.steps(), finished.set)), 1):
         assert drawn <= taken + 1
     assert taken == 5
 
@@ -236,12 +256,12 @@ def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = Device(slots=1, sizes=(1,))
-    futures: list[Future[Detections]] = []
+    answers: list[Any] = []
     steps = device.steps()
 
-    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
-        futures.append(steps.submit(image))
-        return futures[-1]
+    def submit(images: Sequence[tuple[Any, Answer]]) -> None:
+        answers.extend(answer for _, answer in images)
+        steps.submit(images)
 
     def sources() -> Iterator[npt.NDArray[np.uint8]]:
         for number in range(5):
@@ -249,19 +269,22 @@ def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_
         device.begun.wait()
         raise KeyboardInterrupt
 
-    def waited_for(under_way: list[Future[Detections]]) -> None:
-        assert under_way == futures[:1]
-        device.gate.set()
-        wait(under_way)
+    waited: list[_Ticket] = []
+    wait = _Ticket.wait
 
-    monkeypatch.setattr("yoloship.detect.batching.wait", waited_for)
+    def waited_for(ticket: _Ticket) -> None:
+        waited.append(ticket)
+        device.gate.set()
+        wait(ticket)
+
+    monkeypatch.setattr(_Ticket, "wait", waited_for)
     with pytest.raises(KeyboardInterrupt):
         next(stream(sources(), Steps(steps.is_read, steps.read, submit)))
-    assert futures[0].done()
-    assert all(future.cancelled() for future in futures[1:])
-    assert device.batches == [1]
+    assert waited == answers[:1]
+    assert [answer.is_done for answer in answers] == [True, *[False] * (len(answers) - 1)]
     assert workers() == 0
     device.batcher.close()
+    assert device.batches == [1]
 
 
 def test_images_count_against_the_budget_until_their_results_are_there(device: Device) -> None:
@@ -283,8 +306,8 @@ def test_a_closed_stream_tells_its_readers(device: Device) -> None:
 
     steps = device.steps(read)
 
-    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
-        told.append(image)
+    def submit(images: Sequence[tuple[Any, Answer]]) -> None:
+        told.extend(images)
         raise InputError("handed over too late")
 
     def sources() -> Iterator[int]:
@@ -350,7 +373,11 @@ def test_what_is_kept_of_an_image_on_a_device_counts_as_it_lies_on_the_host(devi
 
     budget = ImageBudget()
     device.gate.set()
-    steps = Steps(lambda _: True, lambda source, _: source.image, lambda one: device.submit(one.host()))  # type: ignore[attr-defined]
+
+    def submit(images: Sequence[tuple[Any, Answer]]) -> None:
+        device.submit([(one.host(), answer) for one, answer in images])
+
+    steps = Steps(lambda _: True, lambda source, _: source.image, submit)  # type: ignore[attr-defined]
     sources = [Frame(0, "a.mp4#0", OnDevice())]
     outcomes = in_batches(sources, steps, in_flight=4, readers=1, keep_images=True, budget=budget)
     np.testing.assert_array_equal(next(outcomes).image, image(3))
