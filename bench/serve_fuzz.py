@@ -148,7 +148,8 @@ def raw(port: int, options: argparse.Namespace) -> bool:
     statuses.clear()
     for data in whole:  # undamaged, all of them must be answered as they should
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(data.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost", 1))
+            before, _, last = data.rpartition(b"\r\nHost")  # the last request ends the connection
+            connection.sendall(before + b"\r\nConnection: close\r\nHost" + last)
             statuses[connection.makefile("rb").read(12).decode()] += 1
     print("undamaged:", dict(statuses))
     return failed or any(status[9:] not in {"200", "100"} for status in statuses)
@@ -166,7 +167,7 @@ def main() -> None:
         command = [sys.executable, "-m", "yoloship", "serve", f"m={options.model.resolve()}", "--port", str(port)]
         server = subprocess.Popen(command, stderr=log)
         try:
-            wait_ready(port)
+            wait_ready(server, port)
             before = footprint(server.pid)
             failed = raw(port, options) if options.raw else by_schema(port, options.minutes, folder)
             after = footprint(server.pid)
