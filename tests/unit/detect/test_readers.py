@@ -102,12 +102,12 @@ def test_after_some_items_few_threads_are_tried_again(monkeypatch: pytest.Monkey
 def test_closing_drops_what_waits_and_finishes_what_has_begun() -> None:
     work = Work(0.02)
     threads = Readers[int](2, work, work.hand_over)
-    for item in range(50):
+    for item in range(2000):  # twenty seconds of work
         threads.add(item)
     threads.close(wait=True)
     assert work.now == 0
     read = len(work.done)
-    assert read < 50
-    threads.add(51)
+    assert read < 2000
+    threads.add(2001)
     time.sleep(0.05)
     assert len(work.done) == read
