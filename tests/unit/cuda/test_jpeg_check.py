@@ -10,7 +10,16 @@ from helpers.cuda_emulator import EmulatedRig
 from helpers.cuda_jpeg_contract import JpegCheckContract
 from helpers.damaged_jpegs import Jpegs
 from yoloship.cuda.compiler import source_text
-from yoloship.cuda.jpeg_check import CHUNK_BYTES, CHUNK_RESULT_BYTES, SCAN_DTYPE, TAIL, JpegCheck, pack_scans
+from yoloship.cuda.jpeg_check import (
+    CHUNK_BYTES,
+    CHUNK_RESULT_BYTES,
+    SCAN_DTYPE,
+    TAIL,
+    JpegCheck,
+    _Batch,
+    _pieces,
+    pack_scans,
+)
 from yoloship.cuda.jpeg_scan import scan_header
 from yoloship.errors import InputError
 
@@ -42,6 +51,18 @@ def test_the_data_of_a_batch_lies_behind_each_other_aligned() -> None:
     assert not (scans["data_at"] % 16).any()
     assert all(end <= begin for end, begin in zip(ends, [*scans["data_at"][1:].tolist(), size], strict=True))
     assert chunks == sum(scans["chunks"].tolist())
+
+
+def test_whole_files_are_joined_so_that_the_data_of_each_lies_where_the_table_says() -> None:
+    files: list[bytes | memoryview] = [Jpegs(1).sound(), memoryview(Jpegs(2).large(300, 400)), Jpegs(3).grey(90, 70)]
+    headers = [header for data in files if (header := scan_header(data)) is not None]
+    scans, size, _ = pack_scans(headers)
+    pieces = _pieces(_Batch(files, headers, scans, scans.nbytes + size))
+    assert any(piece is files[0] for piece in pieces)  # a copy would take Python's lock for as long
+    whole = b"".join(pieces)
+    assert len(whole) == size
+    for data, header, at in zip(files, headers, scans["data_at"].tolist(), strict=True):
+        assert whole[at:].startswith(bytes(data)[header.data_at :] + TAIL)
 
 
 def test_a_batch_must_have_room() -> None:
