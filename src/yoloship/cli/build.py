@@ -95,13 +95,18 @@ BUILDERS = ("tensorrt", "rtx")
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
-@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT to build with. Default: the one installed.")
+@option(
+    "--flavour",
+    type=click.Choice(BUILDERS),
+    help="Which TensorRT to build with. Default: the one installed; tensorrt if both are.",
+)
 @option(
     "--target",
     "targets",
     multiple=True,
     metavar="SM",
-    help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated.",
+    help="GPU to build for: portable (default), current, 7.5, 8.0, 8.6, 8.9, 12.0 or 12.1; may be repeated (only "
+    "--flavour rtx).",
 )
 @option("--workspace", type=byte_size, metavar="SIZE", help="Maximum scratch memory for a layer, such as 2GB.")
 @option(

@@ -349,7 +349,7 @@ MAX_NAMES, FIRST_NAMES = 100, 12
 def info(file: str, as_json: bool, netron: bool, times: bool, plot: Path | None, overwrite: bool) -> None:
     """Show what a model file contains: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
 
-    'inspect' is another name for this command. For an ONNX file, it also estimates the memory for activations. For an
+    'info' and 'inspect' are the same command. For an ONNX file, it also estimates the memory for activations. For an
     engine, it shows the .json file beside it, header, tensors and profiles, and the layers if a GPU can load it.
     """
     from yoloship.errors import InputError

@@ -35,7 +35,7 @@ MIN_IOU = 0.97
         "yoloship verify best.pt reference.npz",
     )
 )
-@argument("a", metavar="A", help="The reference: a checkpoint (.pt), an ONNX file or a release name.")
+@argument("a", metavar="A", help="The reference: a checkpoint (.pt), an ONNX file, an engine or a release name.")
 @argument(
     "b",
     metavar="[B]",

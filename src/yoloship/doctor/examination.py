@@ -251,7 +251,7 @@ _ALL = (
         "an NVIDIA GPU and driver; tensorrt, tensorrt_rtx or tensorrt_lean; cuda.bindings",
         ("run_tensorrt", "run_rtx", "run_lean"),
         True,
-        "pip install 'yoloship[tensorrt]'",
+        "pip install 'yoloship[tensorrt,cuda]', or 'yoloship[cuda12]' tensorrt-cu12 with a driver for CUDA 12",
         needs_gpu=True,
     ),
     _Wanted(

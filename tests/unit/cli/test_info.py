@@ -150,7 +150,7 @@ def test_the_module_runs_as_the_program_does() -> None:
 def test_inspect_is_another_name_of_info(tmp_path: Path) -> None:
     checkpoint = require(GENERATED / "v7-yolov5n.pt")
     assert run("inspect", checkpoint).out == run("info", checkpoint).out
-    assert "'inspect' is another name for this command" in run("info", "--help").out
+    assert "'info' and 'inspect' are the same command" in run("info", "--help").out
     assert "Another name for info." in run("--help").out
     data = json.loads(run("info", checkpoint, "--json").out)
     assert (data["kind"], data["classes"], data["parameters"]) == ("checkpoint", ["alpha", "beta", "gamma"], 447544)

@@ -61,7 +61,7 @@ def test_one_flavour_is_enough_to_build() -> None:
             machine(has_nvidia_hardware=True, in_container=True),
             "start the container with its GPU: docker run --gpus all …",
         ),
-        (machine(devices=(GPU,)), "pip install 'yoloship[tensorrt]'"),
+        (machine(devices=(GPU,)), "pip install 'yoloship[tensorrt,cuda]', or 'yoloship[cuda12]' tensorrt-cu12"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_explained(place: Machine, fix: str) -> None:
@@ -73,7 +73,8 @@ def test_a_gpu_that_cannot_be_used_is_explained(place: Machine, fix: str) -> Non
 
 def test_an_installation_that_is_broken_is_told_from_a_missing_one() -> None:
     (tensorrt,) = report("tensorrt", place=machine(devices=(GPU,)), run_tensorrt=BROKEN).capabilities
-    assert tensorrt.fix == "look at the problem above; reinstall with: pip install 'yoloship[tensorrt]'"
+    assert tensorrt.fix is not None
+    assert tensorrt.fix.startswith("look at the problem above; reinstall with: pip install 'yoloship[tensorrt,cuda]'")
 
 
 def test_each_trial_is_run_once_and_told_of() -> None:
