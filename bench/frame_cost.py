@@ -4,12 +4,14 @@
     python bench/frame_cost.py --ways stream --gpus 1 --profile
 
 A stand-in for the driver does nothing and takes its time without a processor and without Python's lock: as long as an
-H100 needs for a batch of yolov5n (0.33 ms an image), and for a copy (55 GB/s). So the processor time of this process is
-what Python and the bindings take. Frames are small, so that copying them counts for little. Results have five boxes.
+H100 needs for a batch of yolov5n in float32 (0.85 ms and 0.31 for each image), and for a copy (55 GB/s). So the
+processor time of this process is what Python and the bindings take. Frames are small, so that copying them counts for
+little. Results have five boxes.
 
 For each way: frames a second, the share of what the network alone would do, microseconds of processor time for each
 frame (in the thread that calls, in those that run batches, in all), and how often a thread waited or lost the processor
-(both per frame, as Linux counts them: a hand-over of Python's lock is one of them). Rounds alternate between the ways.
+(both per frame, as Linux counts them: a hand-over of Python's lock is one of them), and images in a run. Rounds
+alternate between the ways.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 WAYS = ("stream", "stream pinned", "submit", "detect_batch", "threads", "threads pinned", "call", "call pinned")
 SLOTS = 4
+RUNS: list[int] = []
 
 
 def main() -> None:
@@ -51,7 +54,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frame-hw", default="48x64")
-    parser.add_argument("--run-us", default="300,330,55", help="of a batch, of an image in it; GB/s of copies")
+    parser.add_argument("--run-us", default="850,310,55", help="of a batch, of an image in it; GB/s of copies")
     parser.add_argument("--profile", action="store_true", help="print where the time goes; distorts the figures")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
@@ -62,7 +65,8 @@ def main() -> None:
     from helpers.cuda_emulator import with_stand_in_driver
 
     rows: list[dict[str, Any]] = []
-    print(f"{'':24}{'frames/s':>9}{'share':>7}{'caller':>8}{'runs':>7}{'all':>7}  µs a frame{'waits':>8}{'taken':>7}")
+    names = "frames/s share caller runs µs/frame waits taken a-run"
+    print(f"{'':24}" + "".join(f"{name:>9}" for name in names.split()))
     for gpus in map(int, arguments.gpus.split(",")):
         with tempfile.TemporaryDirectory() as cache:
             environment = with_stand_in_driver(Path(cache))
@@ -74,8 +78,8 @@ def main() -> None:
         for row in json.loads(done.stdout.splitlines()[-1]):
             rows.append(row)
             print(
-                f"{row['gpus']} × {row['way']:20}{row['rate']:9.0f}{row['share']:7.2f}{row['caller_us']:8.1f}"
-                f"{row['runs_us']:7.1f}{row['all_us']:7.1f}{'':12}{row['waits']:8.2f}{row['taken']:7.2f}",
+                f"{row['gpus']} × {row['way']:20}{row['rate']:9.0f}{row['share']:9.2f}{row['caller_us']:9.1f}"
+                f"{row['runs_us']:9.1f}{row['all_us']:9.1f}{row['waits']:9.2f}{row['taken']:9.2f}{row['images']:9.1f}",
                 flush=True,
             )
     if arguments.json:
@@ -134,6 +138,7 @@ def run(detector: Any, way: str, frames: list[Any]) -> None:
 def measured(work: Callable[[], None], frames: int) -> dict[str, float]:
     before, began = getrusage(RUSAGE_SELF), time.perf_counter()
     caller, process = time.thread_time(), time.process_time()
+    RUNS.clear()
     work()
     took = time.perf_counter() - began
     caller, process = time.thread_time() - caller, time.process_time() - process
@@ -145,6 +150,7 @@ def measured(work: Callable[[], None], frames: int) -> dict[str, float]:
         "all_us": process / frames * 1e6,
         "waits": (after.ru_nvcsw - before.ru_nvcsw) / frames,
         "taken": (after.ru_nivcsw - before.ru_nivcsw) / frames,
+        "images": statistics.mean(RUNS),
     }
 
 
@@ -182,6 +188,7 @@ def detector_on(gpus: int) -> Iterator[Any]:
     from yoloship.detect.gpu.finishing import KernelFinish
     from yoloship.detect.gpu.pipeline import CudaPipeline
     from yoloship.detect.gpu.several import SeveralGpus
+    from yoloship.detect.gpu.slots import Slot
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.detect.pipeline import ModelInput
 
@@ -202,6 +209,14 @@ def detector_on(gpus: int) -> Iterator[Any]:
 
         KernelFinish.__init__ = five  # type: ignore[method-assign]
         stack.callback(setattr, KernelFinish, "__init__", made)
+        run = Slot.run
+
+        def counted(self: Any, frames: Any, *given: Any) -> Any:
+            RUNS.append(len(frames))
+            return run(self, frames, *given)
+
+        Slot.run = counted  # type: ignore[method-assign]
+        stack.callback(setattr, Slot, "run", run)
         detector = stack.enter_context(Detector.over(parts[0] if gpus == 1 else SeveralGpus(parts)))
         detector.prepare()
         yield detector

@@ -234,6 +234,31 @@ def test_the_gpu_that_is_free_does_the_work(rig: Rig) -> None:
     assert held.acquire(timeout=60)
 
 
+def test_beside_as_many_runs_as_keep_both_busy_only_full_ones_begin(rig: Rig) -> None:
+    gate, held = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        held.release()
+        gate.wait()
+
+    detector = rig.detector(wait, wait, tuning=CudaTuning(slots=3, max_batch=4))
+    detector.prepare()
+    images = make_images(8)
+    futures = []
+    try:
+        for image in images[:4]:
+            futures.append(detector.submit(image))
+            assert held.acquire(timeout=30)
+        futures += [detector.submit(image) for image in images[4:7]]
+        assert not held.acquire(timeout=0.05)  # they are not four
+        futures.append(detector.submit(images[7]))
+        assert held.acquire(timeout=30)
+    finally:
+        gate.set()
+    assert_same([future.result() for future in futures], expected(images))
+    assert not held.acquire(blocking=False)  # five runs
+
+
 def test_an_image_in_the_memory_of_a_gpu_runs_there(rig: Rig) -> None:
     detector, images = rig.detector(), make_images(9)
     first, second = rig.on(0, images[:3]), rig.on(1, images[3:6])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -17,12 +18,12 @@ from yoloship.tasks import task_of
 from yoloship.transforms import TRANSFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
-    from yoloship.detect.batching import Answer, Batcher
+    from yoloship.detect.batching import Answer, Batcher, Gathering
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
@@ -372,23 +373,45 @@ class Pipeline(Closing):
     def network(self, batch: int) -> AbstractContextManager[Callable[[], None]]:
         """A function that runs only the network, on this many images of the model's canvas size, and waits for it."""
 
+    def run_waiting(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
+        """Do what `run` does for images of `batcher`, which may run in a larger batch that is ready."""
+        return self.run(images, options)
+
+    def gathering(self) -> Gathering | None:
+        """How `batcher` gathers images; None as `Batcher` does by itself."""
+        return None
+
     def batcher(self) -> Batcher:
         """Make the threads of `Detector.submit`."""
         from yoloship.detect.batching import Batcher
 
         runs, sizes = self.parallel_runs, self.batches
         return Batcher(
-            self.run, threads=runs, sizes=sizes, waiting=WAITING * runs * sizes[-1], model_name=self.model.model_name
+            self.run_waiting,
+            threads=runs,
+            sizes=sizes,
+            waiting=WAITING * runs * sizes[-1],
+            model_name=self.model.model_name,
+            gathering=self.gathering(),
         )
 
     def in_runs(self, images: Sequence[PlacedImage]) -> Iterator[list[int]]:
-        """Indices of the images in each run: images of one canvas size, as many as a run takes."""
-        groups: dict[tuple[int, int], list[int]] = {}
+        """Indices of the images in each run: images of one kind, as many as a run takes."""
+        groups: dict[Hashable, list[int]] = {}
         for row, image in enumerate(images):
-            groups.setdefault(image.letterbox.input_hw, []).append(row)
-        size = self.max_batch
-        for rows in groups.values():
+            groups.setdefault(self._kind(image), []).append(row)
+        for kind, rows in groups.items():
+            size = self._run_size(kind, len(rows))
             yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def _kind(self, image: PlacedImage) -> Hashable:
+        """Images of one kind can run together: those of one canvas size."""
+        hw: tuple[int, int] = image.letterbox.input_hw
+        return hw
+
+    def _run_size(self, kind: Hashable, images: int) -> int:  # noqa: ARG002 - what an override needs
+        """How many images of a kind a run takes if there are so many."""
+        return self.max_batch
 
     def run_all(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model as often as the images need.
@@ -399,12 +422,23 @@ class Pipeline(Closing):
 
         Returns:
             One result for each image, in their order.
+
+        Raises:
+            YoloshipError: a run failed; the first in the order of the runs, of those that had begun.
         """
         results: dict[int, Result] = {}
-        for rows in self.in_runs(images):
+
+        def once(rows: Sequence[int]) -> None:
             found = self.run([images[row] for row in rows], options)
             results.update(zip(rows, found, strict=True))
+
+        self._do_all([partial(once, rows) for rows in self.in_runs(images)])
         return [results[row] for row in range(len(images))]
+
+    def _do_all(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Make the calls. The first that fails raises."""
+        for call in calls:
+            call()
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
         """Make an image ready to be run by another thread, which calls its `release` afterwards."""

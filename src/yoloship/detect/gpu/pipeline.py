@@ -21,7 +21,7 @@ from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.detect.batch_stream import Steps, in_batches
-from yoloship.detect.batching import Batcher, Gathering, batch_range, run_sizes
+from yoloship.detect.batching import Gathering, batch_range, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
 from yoloship.detect.gpu.decoding import JpegDecoding
 from yoloship.detect.gpu.filling import Copiers
@@ -32,7 +32,7 @@ from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.gpu.turns import Turns
 from yoloship.detect.gpu.video_decoding import VideoDecoding
-from yoloship.detect.pipeline import WAITING, Pipeline
+from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
 from yoloship.errors import CudaError, YoloshipError
 from yoloship.images import ImageFile, open_image, read_image, stated_order
@@ -95,6 +95,7 @@ class CudaPipeline(Pipeline):
     ) -> None:
         info = model.info
         self._owned = owned or ExitStack()
+        self._name = str(session.device)
         self._tuning = tuning or CudaTuning()
         self._smallest, largest = batch_range(session, info.batch, self._tuning.max_batch)
         super().__init__(model, session, max_batch=largest, parallel_runs=self._tuning.slots)
@@ -122,7 +123,7 @@ class CudaPipeline(Pipeline):
     @property
     def device(self) -> str:
         """Where the network runs: ``cuda:N``."""
-        return str(self.session.device)
+        return self._name
 
     def place(self, image: object, channels: ChannelOrder) -> Frame:
         """Read an image, and settle where it lies on the canvas and how it gets to the GPU.
@@ -138,12 +139,11 @@ class CudaPipeline(Pipeline):
         pixels: Any = image
         if not is_plain(pixels):
             if isinstance(pixels, DeviceImage):
-                return Frame(pixels, self._transfer(pixels.pixels.upright_hw).letterbox, "resident")
+                return Frame(pixels, self._transfer(pixels.pixels.upright_hw).letterbox, "resident", gpu=self._name)
             if is_on_device(pixels):
                 hw = device_hw(pixels)
-                return Frame(
-                    pixels, self._transfer(hw).letterbox, "resident", channels=stated_order(pixels) or channels
-                )
+                order = stated_order(pixels) or channels
+                return Frame(pixels, self._transfer(hw).letterbox, "resident", channels=order, gpu=self._name)
             pixels, channels = self.opened(image, channels)
             if isinstance(pixels, QueuedJpeg):
                 return self._decoded([pixels])[0]
@@ -250,17 +250,9 @@ class CudaPipeline(Pipeline):
         slot, batch = self._readiness.take(len(frames), input_hw, options)
         return self._run(slot, frames, batch, options)
 
-    def batcher(self) -> Batcher:
-        """Make the threads of `Detector.submit`."""
-        runs, sizes = self.parallel_runs, self.batches
-        return Batcher(
-            self.run_waiting,
-            threads=runs,
-            sizes=sizes,
-            waiting=WAITING * runs * sizes[-1],
-            model_name=self.model.model_name,
-            gathering=Gathering(self._readiness.count, _BUSY),
-        )
+    def gathering(self) -> Gathering:
+        """How `batcher` gathers images: for batches that are ready, and only full ones if the GPU is busy."""
+        return Gathering(self._readiness.count, _BUSY)
 
     def _run(self, slot: Slot, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Result]:
         pool = self._pool
@@ -291,7 +283,7 @@ class CudaPipeline(Pipeline):
             keep_images: Whether each `Outcome` carries its image.
         """
         readers = max(2, min(READERS, usable_cores()))
-        self._expect(sources, steps.options)
+        self.expect(sources, steps.options)
         return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
 
     @property
@@ -370,7 +362,7 @@ class CudaPipeline(Pipeline):
         self.session.close()
         self._owned.close()
 
-    def _expect(self, sources: Iterable[object], options: DetectOptions) -> None:
+    def expect(self, sources: Iterable[object], options: DetectOptions) -> None:
         """Make ready what a stream is about to need while reading begins, if that can be known."""
         if isinstance(sources, Source) and sources.is_live:
             return  # whose images come one by one

@@ -9,13 +9,13 @@ import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from yoloship._util.cores import usable_cores
 from yoloship.cuda.device import LOST_CODES
 from yoloship.cuda.device_image import DeviceImage
-from yoloship.cuda.interop import HandedFrame, ordinal_of
-from yoloship.detect.batching import Batcher
+from yoloship.cuda.interop import ordinal_of
+from yoloship.detect.batching import Batcher, Gathering
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.pipeline import READERS, CudaPipeline, stream_to_device
 from yoloship.detect.gpu.video_decoding import VideosInTurn
@@ -25,7 +25,7 @@ from yoloship.detect.stream import in_order
 from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
 
     import numpy as np
@@ -154,7 +154,7 @@ class SeveralGpus(Pipeline):
             decoded = gpu.pipeline.place_all([opened[row][0] for row in rows], "bgr")
             placed.update(zip(rows, decoded, strict=True))
 
-        self._at_once([partial(decode, gpu, rows) for gpu, rows in files.items()])
+        self._do_all([partial(decode, gpu, rows) for gpu, rows in files.items()])
         if failure is not None:
             raise failure
         return [placed.get(row) or self.place(image, order) for row, (image, order) in enumerate(opened)]
@@ -208,55 +208,42 @@ class SeveralGpus(Pipeline):
             InputError: the network takes no canvas of that size, or no such batch.
             SessionError: the network failed, or the pipeline is closed.
         """
-        places = [self._place_of(image) for image in images]
-        named = {gpu for gpu in places if gpu is not None}
-        if len(named) < 2:
-            with self._run_on(next(iter(named), None)) as gpu:
-                return gpu.pipeline.run(images, options)
-        home = next(iter(named))
-        results: dict[int, Result] = {}
-        for wanted in named:
-            rows = [row for row, place in enumerate(places) if (place or home) is wanted]
-            with self._run_on(wanted) as gpu:
-                found = gpu.pipeline.run([images[row] for row in rows], options)
-            results.update(zip(rows, found, strict=True))
-        return [results[row] for row in range(len(images))]
+        gpus = {gpu for image in images if (gpu := self._place_of(image)) is not None}
+        if len(gpus) > 1:
+            return self.run_all(images, options)
+        with self._run_on(next(iter(gpus), None)) as gpu:
+            return gpu.pipeline.run(images, options)
 
-    def in_runs(self, images: Sequence[PlacedImage]) -> Iterator[list[int]]:
-        """Indices of the images in each run: images of one canvas size that lie in the same memory.
+    def run_waiting(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
+        """Do what `run` does, in a batch that is ready on the GPU that takes it. All images lie in the same memory."""
+        with self._run_on(self._place_of(images[0])) as gpu:
+            return gpu.pipeline.run_waiting(images, options)
 
-        Images in the host's memory are shared out equally, so that every GPU works on a list of images.
-        """
-        groups: dict[tuple[tuple[int, int], _Gpu | None], list[int]] = {}
-        for row, image in enumerate(images):
-            groups.setdefault((image.letterbox.input_hw, self._place_of(image)), []).append(row)
-        for (_, place), rows in groups.items():
-            size = self.max_batch if place else max(self._shares(len(rows)))
-            yield from (rows[start : start + size] for start in range(0, len(rows), size))
+    def gathering(self) -> Gathering | None:
+        """How `batcher` gathers images: as the GPUs do, and only full batches if all of them are busy."""
+        found = [one for gpu in self._gpus if (one := gpu.pipeline.gathering()) is not None]
+        if len(found) < len(self._gpus):
+            return None
+        turns = itertools.cycle(found)  # each GPU gets to know which sizes it lacks
+
+        def count(waiting: int, input_hw: tuple[int, int], options: DetectOptions) -> int:
+            return next(turns).count(waiting, input_hw, options)
+
+        return Gathering(count, sum(one.busy or 0 for one in found))
+
+    def _kind(self, image: PlacedImage) -> Hashable:
+        """Images of one canvas size that lie in the same memory."""
+        return image.letterbox.input_hw, self._place_of(image)
+
+    def _run_size(self, kind: Hashable, images: int) -> int:
+        """Images in the host's memory are shared out equally, so that every GPU works on a list of images."""
+        _, place = cast("tuple[object, _Gpu | None]", kind)
+        return self.max_batch if place else max(self._shares(images))
 
     def run_all(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
-        """Run the model as often as the images need, on all GPUs at once.
-
-        Args:
-            images: Any number, of any sizes.
-            options: What to keep.
-
-        Returns:
-            One result for each image, in their order.
-
-        Raises:
-            YoloshipError: a run failed; the first in the order of the runs, of those that had begun.
-        """
+        """Do what `Pipeline.run_all` does, on all GPUs at once."""
         self.check_process()
-        runs = list(self.in_runs(images))
-        results: dict[int, Result] = {}
-
-        def once(rows: Sequence[int]) -> None:
-            found = self.run([images[row] for row in rows], options)
-            results.update(zip(rows, found, strict=True))
-
-        self._at_once([partial(once, rows) for rows in runs])
-        return [results[row] for row in range(len(images))]
+        return super().run_all(images, options)
 
     def run_timed(self, images: Sequence[PlacedImage], options: DetectOptions) -> tuple[list[Result], dict[str, float]]:
         """Do what `run` does on one GPU, and return the milliseconds of each stage and of all, ``total``."""
@@ -271,7 +258,10 @@ class SeveralGpus(Pipeline):
             steps: What becomes of each.
             keep_images: Whether each `Outcome` carries its image.
         """
-        if isinstance(self._gpus[0].pipeline, CudaPipeline):
+        cuda = [gpu.pipeline for gpu in self._serving() if isinstance(gpu.pipeline, CudaPipeline)]
+        if cuda:
+            for pipeline in cuda:
+                pipeline.expect(sources, steps.options)
             readers = min(READERS * len(self._gpus), usable_cores())
             return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
 
@@ -302,7 +292,7 @@ class SeveralGpus(Pipeline):
             with self._run_on(gpu):
                 gpu.pipeline.prepare(batches, options)
 
-        self._at_once([partial(ready, gpu) for gpu in self._gpus])
+        self._do_all([partial(ready, gpu) for gpu in self._gpus])
 
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
@@ -312,7 +302,7 @@ class SeveralGpus(Pipeline):
             for share in self._shares(batch):
                 gpu = stack.enter_context(self._run_on(None))
                 ready.append(stack.enter_context(gpu.pipeline.network(share)))
-            yield ready[0] if len(ready) == 1 else lambda: self._at_once(ready)
+            yield ready[0] if len(ready) == 1 else lambda: self._do_all(ready)
 
     def batcher(self) -> Batcher:
         """Make the threads of `Detector.submit`."""
@@ -368,7 +358,7 @@ class SeveralGpus(Pipeline):
             InputError: that GPU is none of these.
         """
         held: Any = image
-        if isinstance(held, DeviceImage | HandedFrame | QueuedJpeg):
+        if isinstance(held, DeviceImage | QueuedJpeg):
             name = str(held.device)
         elif is_on_device(held):
             name = f"cuda:{ordinal_of(held)}"
@@ -383,7 +373,7 @@ class SeveralGpus(Pipeline):
 
     def _place_of(self, image: PlacedImage) -> _Gpu | None:
         """The GPU that has to run a placed image; None if any can."""
-        return self._holder(image.pixels) if getattr(image, "mode", None) == "resident" else None
+        return self._by_name.get(getattr(image, "gpu", None) or "")
 
     def _free(self) -> _Gpu:
         """The GPU in service with the fewest runs in progress."""
@@ -440,7 +430,7 @@ class SeveralGpus(Pipeline):
         whole, more = divmod(images, gpus)
         return [min(whole + (place < more), self.max_batch) for place in range(min(gpus, images))] or [1]
 
-    def _at_once(self, calls: Sequence[Callable[[], None]]) -> None:
+    def _do_all(self, calls: Sequence[Callable[[], None]]) -> None:
         """Make the calls, as many at a time as there are GPUs: in this thread, and in threads of the pool.
 
         After one has failed, no more begin, and the first error in the order of the calls is raised.
@@ -492,7 +482,14 @@ class _SharedBatcher(Batcher):
     def __init__(self, pipeline: SeveralGpus, place_of: Callable[[PlacedImage], _Gpu | None]) -> None:
         runs, sizes, self._subject = pipeline.parallel_runs, pipeline.batches, pipeline.model.model_name
         waiting = WAITING * runs * sizes[-1]
-        super().__init__(pipeline.run, threads=runs, sizes=sizes, waiting=waiting, model_name=self._subject)
+        super().__init__(
+            pipeline.run_waiting,
+            threads=runs,
+            sizes=sizes,
+            waiting=waiting,
+            model_name=self._subject,
+            gathering=pipeline.gathering(),
+        )
         self._pipeline = pipeline
         self._place_of = place_of
         self._own: dict[_Gpu, Batcher] = {}
@@ -550,6 +547,6 @@ class _SharedBatcher(Batcher):
 def _of_one_gpu(pipeline: SeveralGpus, gpu: _Gpu) -> Batcher:
     runs, sizes = gpu.pipeline.parallel_runs, pipeline.batches
     return Batcher(
-        pipeline.run, threads=runs, sizes=sizes, waiting=WAITING * runs * sizes[-1],
-        model_name=pipeline.model.model_name,
+        pipeline.run_waiting, threads=runs, sizes=sizes, waiting=WAITING * runs * sizes[-1],
+        model_name=pipeline.model.model_name, gathering=gpu.pipeline.gathering(),
     )  # fmt: skip

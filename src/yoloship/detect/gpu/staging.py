@@ -63,12 +63,14 @@ class Frame(PlacedImage):
         address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
         pick: Which rows are copied if `mode` is `copied`; None copies all.
         channels: The order of its colours.
+        gpu: ``cuda:N`` in whose memory it lies if `mode` is `resident`.
     """
 
     mode: TransferMode
     address: int = 0
     pick: RowPick | None = None
     channels: ChannelOrder = "bgr"
+    gpu: str | None = None
 
     def release(self) -> None:
         """Let go of what was handed to another thread: an array of another library, or an image of a decoder."""
