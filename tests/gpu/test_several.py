@@ -327,19 +327,19 @@ def test_files_go_where_fewer_wait(rig: Rig) -> None:
     queue = pipeline.of("cuda:0")._jpegs.queue()
     decoded, gate = threading.Event(), threading.Event()
 
-    def hold(image: Any) -> None:
+    def hold(found: Any) -> None:
         decoded.set()
         gate.wait()
-        image.close()
+        found[0][1].close()
 
-    jpeg = pipeline.of("cuda:0").opened(sound, "bgr")[0].jpeg
-    queue.put(jpeg, hold)
+    jpeg = pipeline.of("cuda:0").opened(sound, "bgr")[0]
+    queue.put_all([(jpeg, Future())], hold)
     decoded.wait()  # now the thread that decodes does nothing else
     waiting: Future[Any] = Future()
-    queue.put(jpeg, waiting.set_result)
+    queue.put_all([(jpeg, Future())], waiting.set_result)
     assert {str(pipeline.opened(sound, "bgr")[0].device) for _ in range(4)} == {"cuda:1"}
     gate.set()
-    waiting.result().close()
+    waiting.result()[0][1].close()
     queue.is_lost = True  # as after an error of the decoder that ends the context
     assert {str(pipeline.opened(sound, "bgr")[0].device) for _ in range(4)} == {"cuda:1"}
     assert_same([outcome.unwrap() for outcome in detector.stream([sound] * 6)], expected([read_image(sound)] * 6))
