@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
 from helpers.web_server import WebServer
 from helpers.web_server import answer as web_answer
 from yoloship._util.addresses import AddressRules
+from yoloship.serve.metrics import Metrics
 from yoloship.serve.routes import ENDPOINTS
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_no_two_addresses_are_the_same() -> None:
@@ -28,6 +33,24 @@ def test_a_full_queue_is_refused_at_once_and_counted(tmp_path: Path) -> None:
             assert answer.json()["error"]["type"] == "BusyError"
         assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
         assert 'yoloship_rejected_total{model="cat",reason="BusyError"} 1.0' in server.ask("GET", "/metrics").text
+
+
+def test_others_are_answered_while_metrics_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def text(_: Metrics) -> bytes:
+        begun.set()
+        go.wait()
+        return b"a 1"
+
+    monkeypatch.setattr(Metrics, "text", text)
+    with served(settings_of(cat_model(tmp_path))) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.ask, "GET", "/metrics")
+        begun.wait()
+        assert server.ask("GET", "/healthz").status_code == 200
+        assert not asked.done()
+        go.set()
+        assert asked.result().text == "a 1"
 
 
 def test_a_deadline_that_nothing_can_meet_is_a_504(tmp_path: Path) -> None:
