@@ -351,9 +351,13 @@ class _Running:
             stop.wait(seconds)
         except threading.BrokenBarrierError:
             pass
-        stop.set()
-        for thread in threads:
-            thread.join()
+        except BaseException:  # it is interrupted, and some may wait for the others
+            ready.abort()
+            raise
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         if failures:
             raise failures[0]
         return sum(counts) * len(self._images) / (time.perf_counter() - began)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import _thread
 import json
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -273,3 +275,19 @@ def test_an_interruption_gives_what_was_measured_and_is_raised_on() -> None:
     assert [(one.case.batch, one.total.runs) for one in kept] == [(1, 3), (2, 3)]
     session: Any = opened.detectors[0].session
     assert session.closed
+
+
+def test_an_interruption_in_a_measurement_of_throughput_ends_its_threads() -> None:
+    once = iter([_thread.interrupt_main])
+
+    def interrupts(feeds: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            next(once, lambda: None)()
+        return random_heads(0, (64, 96), batch=len(feeds["images"]))
+
+    before, kept = threading.active_count(), list[BenchResult]()
+    plan = BenchOptions(rounds=1, runs=1, throughput_s=60.0, gap_s=0)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark([case(Counted(None, interrupts), streams=2)], SOURCES, plan, on_interrupt=kept.extend)
+    assert threading.active_count() == before
+    assert kept == []  # its first round was not complete
