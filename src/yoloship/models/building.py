@@ -7,13 +7,15 @@ an ONNX file and the description of its model from one to the other.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.cache import cache_folder
+from yoloship._util.writing import create_part, remove_stale
 from yoloship.bounds import UnsizedError, refuse_unbounded
 from yoloship.cuda.device import find_gpu
 from yoloship.engine import (
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from yoloship.graph import GraphConfig, OnnxFile
     from yoloship.graph.onnx_file import Model
     from yoloship.model import ModelInfo, NmsConfig, TensorSpec
+
+
+_TEMPORARY: Final = "yoloship-build-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def build_source(
         with _naming(str(path), "ONNX model in memory", model.graph.name[:60] or "graph"):
             model = refine(model)
     data = graph_bytes(model)
-    with _temporary_file("model.onnx", data) as onnx, _naming(str(path), str(onnx)):
+    with _temporary_file(data) as onnx, _naming(str(path), str(onnx)):
         if from_checkpoint:  # we have just written it, so its description is known
             file = OnnxFile.of(model, data, onnx)
             yield BuildSource(file, str(path), file.info)
@@ -112,17 +117,22 @@ def _say_names(model: Model, class_names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _temporary_file(name: str, data: bytes) -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="yoloship-")
-    except OSError as error:
-        raise _no_temporary(tempfile.gettempdir(), error) from error
-    with folder:
-        path = Path(folder.name) / name
+def _temporary_file(data: bytes) -> Iterator[Path]:
+    """A file with these bytes, as long as the context lasts. The next build removes one that a killed build left."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{_TEMPORARY}*"):
+        if remove_stale(left):
+            with suppress(OSError):
+                left.rmdir()
+    with ExitStack() as stack:
         try:
-            path.write_bytes(data)
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_TEMPORARY)))
+            path = place / f".{os.urandom(6).hex()}.part"  # as `PART_PATTERN` says; its lock says that it is in use
+            file = stack.enter_context(os.fdopen(create_part(path, None), "wb"))
+            file.write(data)
+            file.flush()
         except OSError as error:
-            raise _no_temporary(folder.name, error) from error
+            raise _no_temporary(str(place), error) from error
         yield path
 
 

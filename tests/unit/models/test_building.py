@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import yoloship
 from helpers.networks import float_network, require_rtx
 from helpers.shared import TRAINED, listed, require
 from yoloship.engine import open_flavour
@@ -54,3 +57,21 @@ def test_a_file_that_changes_between_its_check_and_its_parsing_is_refused(
         path.write_bytes(float_network().SerializeToString())
         with pytest.raises(EngineError, match="was changed while it was read"):
             building.build_prepared(source, None, open_flavour("rtx"))
+
+
+def test_the_graph_that_a_killed_build_left_is_removed_by_the_next_and_one_in_use_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    checkpoint = Path(yoloship.__file__).parent / "demo" / "codes-yolov5n.pt"
+    left = tmp_path / "yoloship-build-killed"
+    with building.build_source(checkpoint, graph=GraphConfig()) as running:
+        onnx = running.file.path
+        assert onnx.stat().st_size > 1_000_000
+        shutil.copytree(onnx.parent, left)
+        for path in (onnx, *left.iterdir()):
+            os.utime(path, (0, 0))
+        with building.build_source(checkpoint, graph=GraphConfig()):
+            assert onnx.exists()
+            assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
