@@ -6,7 +6,6 @@ import gc
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -362,8 +361,8 @@ def test_an_engine_that_refuses_one_file_decodes_the_others(
     usual = scan_header
     known = usual(data)
     assert known is not None
-    known = replace(known, data_bytes=100)
-    monkeypatch.setattr(jpeg_engine, "scan_header", lambda file: usual(file) or known)
+    known = known._replace(data_bytes=100)
+    monkeypatch.setattr(jpeg_engine, "scan_header", lambda file, segments: usual(file, segments) or known)
     detector = make()
     expected = detector(read_image(data))
     for result in detector.detect_batch([data, progressive, data, data]):

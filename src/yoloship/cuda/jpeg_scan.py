@@ -10,10 +10,17 @@ Sources: ITU-T T.81, annex B. JFIF 1.02. ICC.1:2022, annex B.4. Adobe technical 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from yoloship.images.formats import jpeg_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship.images.formats import Segment
 
 TABLE_BYTES: Final = 16 + 256
 """A Huffman table: how many codes there are of each length from 1 to 16, then their values, then zeros."""
@@ -32,6 +39,7 @@ _TABLES: Final = 0xC4
 _SCAN: Final = 0xDA
 _QUANTIZATION: Final = 0xDB
 _RESTART: Final = 0xDD
+_CODING: Final = frozenset({*_FRAMES, _TABLES, _SCAN, _QUANTIZATION, _RESTART})
 _APPLICATION: Final = range(0xE0, 0xF0)
 _COMMENT: Final = 0xFE
 _PROFILE: Final = b"ICC_PROFILE\0"
@@ -45,8 +53,7 @@ _PATTERNS: Final = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ScanHeader:
+class ScanHeader(NamedTuple):
     """What a reader of the entropy-coded data has to know.
 
     Attributes:
@@ -82,36 +89,44 @@ class _UnusualError(Exception):
     """The host has to read the file."""
 
 
-def scan_header(data: bytes | memoryview) -> ScanHeader | None:
-    """Read the header of a JPEG up to its entropy-coded data, in some 30 microseconds, whatever the file's length.
+def scan_header(data: bytes | memoryview, segments: Sequence[Segment] | None = None) -> ScanHeader | None:
+    """Read the header of a JPEG up to its entropy-coded data.
 
     Args:
         data: The whole file.
+        segments: Those up to its first scan, as `jpeg_segments` gives them; None looks for them.
 
     Returns:
         None if the file must not be decoded by the GPU.
     """
     try:
-        return _read(data if isinstance(data, bytes) else memoryview(data).cast("B"))
+        view = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        return _read(view, _up_to_scan(view) if segments is None else segments)
     except (struct.error, IndexError, _UnusualError):  # the first two if it is cut short
         return None
 
 
-def _read(data: bytes | memoryview) -> ScanHeader:
+def _up_to_scan(data: bytes | memoryview) -> list[Segment]:
+    found = []
+    for segment in islice(jpeg_segments(data), _MAX_SEGMENTS):
+        found.append(segment)
+        if segment[0] == _SCAN:
+            break
+    return found
+
+
+def _read(data: bytes | memoryview, segments: Sequence[Segment]) -> ScanHeader:
     if data[:2] != b"\xff\xd8":
         raise _UnusualError
-    frame: bytes | None = None
+    found: list[tuple[int, bytes]] = []
+    has_frame = False
     adobe: set[int] = set()
-    restarts: set[int] = set()
-    quantized: dict[int, bytes] = {}
-    tables: dict[int, bytes] = {}
     profile: list[bytes] = []
     at = 2
-    for _ in range(_MAX_SEGMENTS):
-        start, marker, length = _HEAD.unpack_from(data, at)
-        body, at = at + 4, at + 2 + length
-        if start != 0xFF or length < 2 or at > len(data):
+    for marker, start, body, end in segments[:_MAX_SEGMENTS]:
+        if start != at or body != start + 4 or not body <= end <= len(data):  # something lies between, or is missing
             raise _UnusualError
+        at, length = end, end - body + 2
         if marker in _APPLICATION:
             if marker == 0xE2 and data[body : body + 12] == _PROFILE and length >= 16:
                 profile.append(bytes(data[body + 12 : body + 14]))
@@ -121,29 +136,21 @@ def _read(data: bytes | memoryview) -> ScanHeader:
                 adobe.add(data[body + 11])
             elif marker == 0xE0 and data[body : body + 5] == b"JFIF\0" and length >= 16 and data[body + 5] != 1:
                 raise _UnusualError
-        elif marker == _QUANTIZATION:
-            _define(quantized, _quantized(bytes(data[body:at])))
-        elif marker == _TABLES:
-            _define(tables, _huffman(bytes(data[body:at])))
-        elif marker in _FRAMES and frame is None:
-            frame = bytes(data[body:at])
-        elif marker == _RESTART and length == 4:
-            restarts.add(data[body] << 8 | data[body + 1])
-        elif marker == _SCAN:
-            scan = bytes(data[body:at])
-            break
         elif marker != _COMMENT:
-            raise _UnusualError
+            if marker not in _CODING or (marker in _FRAMES and has_frame):
+                raise _UnusualError
+            has_frame = has_frame or marker in _FRAMES
+            found.append((marker, bytes(data[body:at])))
+            if marker == _SCAN:
+                break
     else:
         raise _UnusualError
     if profile:
         _check_profile(profile)
-    if frame is None or len(restarts) > 1 or not adobe <= {1 if len(frame) == 15 else 0}:
+    size = len(data) - at
+    if not 1 <= size <= MAX_SCAN_BYTES:
         raise _UnusualError
-    return _scan_of(frame, scan, _Found(quantized, tables, *restarts), at, len(data) - at)
-
-
-_HEAD: Final = struct.Struct(">BBH")
+    return _header_of(tuple(found), frozenset(adobe))._replace(data_at=at, data_bytes=size)
 
 
 class _Found(NamedTuple):
@@ -154,7 +161,33 @@ class _Found(NamedTuple):
     restart_mcus: int = 0
 
 
-def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> ScanHeader:
+@lru_cache(maxsize=256)
+def _header_of(segments: tuple[tuple[int, bytes], ...], adobe: frozenset[int]) -> ScanHeader:
+    """What segments say, without where the data is. A camera writes the same ones into all of its files."""
+    frame: bytes | None = None
+    scan = b""
+    restarts: set[int] = set()
+    quantized: dict[int, bytes] = {}
+    tables: dict[int, bytes] = {}
+    for marker, body in segments:
+        if marker == _QUANTIZATION:
+            _define(quantized, _quantized(body))
+        elif marker == _TABLES:
+            _define(tables, _huffman(body))
+        elif marker == _RESTART:
+            if len(body) != 2:
+                raise _UnusualError
+            restarts.add(body[0] << 8 | body[1])
+        elif marker == _SCAN:
+            scan = body
+        else:
+            frame = body
+    if frame is None or len(restarts) > 1 or not adobe <= {1 if len(frame) == 15 else 0}:
+        raise _UnusualError
+    return _scan_of(frame, scan, _Found(quantized, tables, *restarts))
+
+
+def _scan_of(frame: bytes, scan: bytes, found: _Found) -> ScanHeader:
     precision, height, width, components = _FRAME.unpack_from(frame)
     ids = bytes(range(1, components + 1)) if len(frame) == 15 else frame[6:7]
     pattern = _PATTERNS.get(frame[7::3])
@@ -169,7 +202,6 @@ def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> Sc
         or scan[0] != components
         or scan[1:-3:2] != ids
         or scan[-3:] != b"\x00\x3f\x00"
-        or not 1 <= size <= MAX_SCAN_BYTES
     ):
         raise _UnusualError
     mcu_blocks, *chroma = pattern
@@ -198,8 +230,8 @@ def _scan_of(frame: bytes, scan: bytes, found: _Found, at: int, size: int) -> Sc
         height,
         components,
         (across, down),
-        at,
-        size,
+        0,
+        0,
         mcus,
         mcu_blocks,
         found.restart_mcus,

@@ -19,10 +19,10 @@ import struct
 import zlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 UPRIGHT: Final = 1
@@ -55,6 +55,10 @@ def exif_orientation(data: bytes | memoryview) -> int:
     return UPRIGHT
 
 
+Segment: TypeAlias = "tuple[int, int, int, int]"
+"""Of a JPEG: the marker, where it begins, and the beginning and the end of what is between its length and the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The size of an image, and what decoding it involves.
@@ -66,6 +70,7 @@ class Layout:
         held_pixels: The most pixels that a decoder holds at once, if this may be more than width × height.
         pixel_bytes: Bytes that decoding takes for each pixel, if this is more than usual for the format.
         problem: Why the file must not be decoded; empty if it may be.
+        segments: Those of a JPEG up to its first scan.
     """
 
     width: int
@@ -74,6 +79,7 @@ class Layout:
     held_pixels: int = 0
     pixel_bytes: int = 0
     problem: str = ""
+    segments: Sequence[Segment] = ()
 
 
 class LayoutError(ValueError):
@@ -366,7 +372,7 @@ _APP1: Final = 0xE1
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0))
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC9})
-_TAIL_BYTES: Final = 1 << 16
+_TAIL_BYTES: Final = 1 << 12
 
 
 def read_jpeg(view: memoryview) -> Layout:
@@ -379,8 +385,12 @@ def read_jpeg(view: memoryview) -> Layout:
     orientation: int | None = None
     scans = scan_bytes = 0
     data_start: int | None = None
+    segments: list[Segment] = []
     problem = "is damaged or cut short: it has no end"
-    for marker, start, body, end in _jpeg_segments(view):
+    for segment in jpeg_segments(view):
+        marker, start, body, end = segment
+        if not scans:
+            segments.append(segment)
         if data_start is not None:
             scan_bytes += start - data_start
             data_start = None
@@ -415,13 +425,15 @@ def read_jpeg(view: memoryview) -> Layout:
     elif not problem and scan_bytes * 8 < least_bits:
         problem = "is damaged or cut short: its data is too short for its size"
     several = 3 + 2 * frame.components if scans > 1 else 0  # all coefficients are kept until the last scan
-    return Layout(frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem)
+    return Layout(
+        frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem, segments=segments
+    )
 
 
 def padding_bytes(view: memoryview) -> int:
     """The number of zeros before the end marker of a JPEG; 0 if there is no end marker in `MAX_JPEG_SEGMENTS`."""
     try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
-        end = next((start for marker, start, _, _ in _jpeg_segments(view) if marker == _JPEG_END), 0)
+        end = next((start for marker, start, _, _ in jpeg_segments(view) if marker == _JPEG_END), 0)
     except LayoutError:
         return 0
     tail = bytes(view[max(0, end - _LONGEST_PADDING) : end])
@@ -444,16 +456,17 @@ class _Frame:
 
 def _end_after(view: memoryview, at: int) -> int:
     """The position of the last end marker after `at`; -1 if there is none. It is nearly always in the last bytes."""
-    for start in (max(at, len(view) - _TAIL_BYTES), at):
+    for start in (max(at, len(view) - _TAIL_BYTES), at):  # a copy, so not more of it than is needed
         if (found := bytes(view[start:]).rfind(b"\xff\xd9")) >= 0:
             return start + found
     return -1
 
 
-def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Each marker with its position, and the beginning and the end of its segment without the length field.
+def jpeg_segments(view: bytes | memoryview) -> Iterator[Segment]:
+    """The segments of a JPEG. The compressed data of a scan is between the end of its segment and the next marker.
 
-    The compressed data of a scan is between the end of its segment and the next marker.
+    Raises:
+        LayoutError: there are too many.
     """
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):

@@ -19,7 +19,7 @@ import functools
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
@@ -45,11 +45,12 @@ from yoloship.images.heif import read_heif
 from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
+    from yoloship.images.formats import Segment
     from yoloship.kinds import Kind
 
     Image = npt.NDArray[np.uint8]
@@ -88,6 +89,7 @@ class ImageHeader:
         held_pixels: The most pixels that a decoder holds at once; at least width × height.
         work_bytes: A bound for the memory that decoding takes, the result included.
         problem: Why the file must not be decoded; empty if nothing speaks against it.
+        segments: Those of a JPEG up to its first scan, so that nobody has to look for them again.
     """
 
     format: Format
@@ -97,6 +99,7 @@ class ImageHeader:
     held_pixels: int = 0
     work_bytes: int = 0
     problem: str = ""
+    segments: Sequence[Segment] = field(default=(), compare=False, repr=False)
 
     @property
     def upright_hw(self) -> tuple[int, int]:
@@ -134,6 +137,7 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
         held_pixels=pixels,
         work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
         problem=layout.problem,
+        segments=layout.segments,
     )
 
 
