@@ -165,11 +165,11 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         cuda_tuning: How the GPU is used; not for the CPU. If the model does not take colour images, `transfer` and
             `on_full_memory` have no effect and are refused.
         decode: What decodes image files: ``cpu``; ``gpu``, which decodes JPEG files on the GPU that runs the model, and
-            needs a GPU with a JPEG engine and the extra `gpu-media`; or ``auto``, which uses the GPU if it can. The CPU
-            always decodes files that the GPU does not support. `Detector.decoding` says what was chosen. For videos
-            (`Detector.video_decoding`) with ``auto``, the CPU decodes video files, because it detects damaged frames,
-            and the GPU decodes live streams. With ``gpu``, damage inside a frame goes unnoticed, and a video that the
-            GPU cannot decode gives an error in its place.
+            gives an error for them without a JPEG engine and the extra `gpu-media`; or ``auto``, which uses the GPU if
+            it can. The CPU always decodes files that the GPU does not support. `Detector.decoding` says what was
+            chosen. For videos (`Detector.video_decoding`) with ``auto``, the CPU decodes video files, because it
+            detects damaged frames, and the GPU decodes live streams. With ``gpu``, damage inside a frame goes
+            unnoticed, and a video that the GPU cannot decode gives an error in its place.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.

@@ -33,13 +33,10 @@ class JpegDecoding(Closing):
     Args:
         device: The GPU.
         kernels: A `KernelSet` of that device, open longer than this.
-        choice: ``gpu`` opens the engine at once. ``auto`` opens it beside the CPU's decoding, from the second file on,
-            because that takes most of a second. ``cpu`` never does.
+        choice: ``gpu`` opens the engine for the first JPEG file, and decodes none if that fails: who has only videos
+            needs none. ``auto`` opens it beside the CPU's decoding, from the second file on, because that takes most of
+            a second. ``cpu`` never does.
         model_name: For messages.
-
-    Raises:
-        CudaError: the choice is ``gpu``, and the GPU has no JPEG engine, or it failed.
-        DependencyError: the choice is ``gpu``, and the library nvJPEG is not installed.
     """
 
     def __init__(
@@ -54,14 +51,14 @@ class JpegDecoding(Closing):
         self._files = 0
         self._is_settled = self._closed = False
         self._reason = ""
+        self._is_demanded = choice == "gpu"
+        self._refusal: CudaError | DependencyError | None = None
         if choice == "cpu":
             self._is_settled, self._reason = True, "chosen"
-        elif choice == "gpu":
-            self._open()
 
     @property
     def chosen(self) -> Decoding:
-        """Who decodes, and why. The engine is opened if it was not."""
+        """Who decodes, and why. The engine is opened if it was not, as by `queue`."""
         queue = self.queue()
         if queue is None:
             return Decoding("cpu", self._reason)
@@ -78,16 +75,23 @@ class JpegDecoding(Closing):
         """The queue of the GPU's engine; None if the CPU decodes.
 
         Raises:
+            CudaError: the choice is ``gpu``, and the GPU has no JPEG engine, or it failed.
+            DependencyError: the choice is ``gpu``, and the library nvJPEG is not installed.
             SessionError: it is closed.
         """
         if not self._is_settled:
             with self._lock:
                 if self._closed:
                     raise SessionError("the detector is closed", subject=self._model_name)
+                if self._refusal is not None:
+                    raise self._refusal.with_traceback(None)
                 if not self._is_settled:
                     try:
                         self._open()
                     except (CudaError, DependencyError) as error:
+                        if self._is_demanded:
+                            self._refusal = error
+                            raise
                         self._reason = f"{error.subject}: {error.problem}"
                         self._is_settled = True
                         _logger.info("JPEGs are decoded on the CPU: %s", error)
@@ -104,11 +108,18 @@ class JpegDecoding(Closing):
         return self._queue is not None and self._queue.is_lost
 
     def taken(self, file: ImageFile) -> QueuedJpeg | None:
-        """A file in the form that the engine decodes; None if the host's reader must decode it."""
+        """A file in the form that the engine decodes; None if the host's reader must decode it.
+
+        Raises:
+            YoloshipError: as `queue`, if the choice is ``gpu``.
+        """
         if file.header.format != "JPEG":
             return None
         if not self._is_settled:
-            self._open_beside()
+            if self._is_demanded:
+                self.queue()
+            else:
+                self._open_beside()
         queue = self._queue
         if queue is None or queue.engine.has_given_up:
             return None

@@ -38,6 +38,26 @@ with Device.open() as device, KernelSet(device, trusted_folder("kernels")) as ke
 """
 
 
+VIDEOS = """
+from yoloship._util.cache import trusted_folder
+from yoloship.cuda.compiler import KernelSet
+from yoloship.cuda.device import Device
+from yoloship.detect.gpu.decoding import JpegDecoding
+from yoloship.errors import YoloshipError
+from yoloship.images import open_image
+from helpers import jpegs
+
+with Device.open() as device, KernelSet(device, trusted_folder("kernels")) as kernels:
+    with JpegDecoding(device, kernels, "gpu", "model.onnx") as decoding:
+        print(decoding._queue is None, decoding.taken(open_image(jpegs.for_the_host()["PNG"])))
+        for _ in range(2):
+            try:
+                decoding.taken(open_image(jpegs.encoded(jpegs.picture(70, 90))))
+            except YoloshipError as error:
+                print(type(error).__name__, "|", error)
+"""
+
+
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs Python with the stand-ins; what it wrote on stdout."""
@@ -79,3 +99,12 @@ def test_without_the_library_or_the_engine_the_cpu_decodes_or_the_demand_is_refu
     refused = run("-c", CHOICE, "gpu", has_library=False)
     assert refused == f"DependencyError | {library.format(':')}; pip install 'yoloship[gpu-media]'\n"
     assert run("-c", CHOICE, "gpu", has_engine=False).startswith(f"CudaError | {engine.format(':')}")
+
+
+def test_the_engine_that_was_demanded_is_opened_for_the_first_jpeg_which_gets_the_refusal_and_so_do_the_others(
+    run: Run,
+) -> None:
+    refusal = "DependencyError | nvJPEG: the library nvJPEG is not installed (libnvjpeg for CUDA 13 or 12)"
+    found = run("-c", "import sys; sys.path.insert(0, 'tests')" + VIDEOS, has_library=False).splitlines()
+    assert found[0] == "True None"
+    assert [line.startswith(refusal) for line in found[1:]] == [True, True]
