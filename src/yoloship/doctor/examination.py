@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.cores import usable_cores
 from yoloship._version import __version__
@@ -251,7 +251,7 @@ _ALL = (
         "an NVIDIA GPU and driver; tensorrt, tensorrt_rtx or tensorrt_lean; cuda.bindings",
         ("run_tensorrt", "run_rtx", "run_lean"),
         True,
-        "pip install 'yoloship[tensorrt,cuda]', or 'yoloship[cuda12]' tensorrt-cu12 with a driver for CUDA 12",
+        "pip install 'yoloship[tensorrt,cuda]'",
         needs_gpu=True,
     ),
     _Wanted(
@@ -412,6 +412,19 @@ def examine(
     return Report(machine, tuple(_judge(entry, results, machine) for entry in wanted))
 
 
+_FOR_CUDA_12: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "pip install 'yoloship[tensorrt,cuda]'": "pip install 'yoloship[cuda12]' tensorrt-cu12",
+        "pip install 'yoloship[cuda]'": "pip install 'yoloship[cuda12]'",
+        "pip install 'yoloship[cuda,gpu-media]'": "pip install 'yoloship[cuda12,gpu-media12]'",
+    }
+)
+"""What to install instead if the driver is for CUDA 12."""
+_JETPACK: Final = "sudo apt install python3-libnvinfer, and pip install 'cuda-bindings>=12.9,<13' (docs/jetson.md)"
+_FOR_JETSON: Final[Mapping[str, str]] = MappingProxyType({"tensorrt": _JETPACK, "cuda": _JETPACK})
+"""What to install instead on a Jetson, which has TensorRT and the libraries of CUDA from JetPack."""
+
+
 def _judge(wanted: _Wanted, results: Mapping[str, TrialResult], machine: Machine) -> Capability:
     tried = {trial: results[trial] for trial in wanted.trials}
     works = (any if wanted.any_will_do else all)(result.works for result in tried.values())
@@ -422,9 +435,14 @@ def _judge(wanted: _Wanted, results: Mapping[str, TrialResult], machine: Machine
 def _fix(wanted: _Wanted, tried: Mapping[str, TrialResult], machine: Machine) -> str:
     if wanted.needs_gpu and not machine.devices:
         return _gpu_fix(machine)
+    install = wanted.install
+    if any(gpu.cuda_version < (13,) for gpu in machine.devices):
+        install = _FOR_CUDA_12.get(install, install)
+    if any(gpu.integrated for gpu in machine.devices):
+        install = _FOR_JETSON.get(wanted.name, install)
     if wanted.name == "tensorrt" and "is not installed" not in tried["run_tensorrt"].problem:
-        return f"look at the problem above; reinstall with: {wanted.install}"
-    return wanted.install
+        return f"look at the problem above; reinstall with: {install}"
+    return install
 
 
 def _gpu_fix(machine: Machine) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -61,7 +62,9 @@ def test_one_flavour_is_enough_to_build() -> None:
             machine(has_nvidia_hardware=True, in_container=True),
             "start the container with its GPU: docker run --gpus all …",
         ),
-        (machine(devices=(GPU,)), "pip install 'yoloship[tensorrt,cuda]', or 'yoloship[cuda12]' tensorrt-cu12"),
+        (machine(devices=(GPU,)), "pip install 'yoloship[cuda12]' tensorrt-cu12"),
+        (machine(devices=(replace(GPU, cuda_version=(13, 0)),)), "pip install 'yoloship[tensorrt,cuda]'"),
+        (machine(devices=(replace(GPU, integrated=True),)), "sudo apt install python3-libnvinfer, and pip install 'cu"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_explained(place: Machine, fix: str) -> None:
@@ -73,8 +76,7 @@ def test_a_gpu_that_cannot_be_used_is_explained(place: Machine, fix: str) -> Non
 
 def test_an_installation_that_is_broken_is_told_from_a_missing_one() -> None:
     (tensorrt,) = report("tensorrt", place=machine(devices=(GPU,)), run_tensorrt=BROKEN).capabilities
-    assert tensorrt.fix is not None
-    assert tensorrt.fix.startswith("look at the problem above; reinstall with: pip install 'yoloship[tensorrt,cuda]'")
+    assert tensorrt.fix == "look at the problem above; reinstall with: pip install 'yoloship[cuda12]' tensorrt-cu12"
 
 
 def test_each_trial_is_run_once_and_told_of() -> None:
