@@ -342,10 +342,10 @@ class _Running:
                 ready.abort()
 
         threads = [threading.Thread(target=loop, args=(number, work)) for number, work in enumerate(works)]
-        for thread in threads:
-            thread.start()
         began = time.perf_counter()
         try:
+            for thread in threads:
+                thread.start()
             ready.wait()
             began = time.perf_counter()
             stop.wait(seconds)
@@ -357,7 +357,8 @@ class _Running:
         finally:
             stop.set()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
         if failures:
             raise failures[0]
         return sum(counts) * len(self._images) / (time.perf_counter() - began)
