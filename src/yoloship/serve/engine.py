@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.detect.batching import RunFuture
+    from yoloship.detect.batching import Ran, RunFuture
     from yoloship.detect.detector import Detector
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
@@ -273,8 +273,7 @@ class ModelHost:
                 begun = _Begun(data, options, self._limits, keep_image=keep_image)
                 self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
                 try:
-                    future = await asyncio.wrap_future(begun.ended)
-                    result = future.result()
+                    result, ran, decoded_s = await asyncio.wrap_future(begun.ended)
                 except asyncio.CancelledError:
                     begun.drop()
                     raise
@@ -283,11 +282,10 @@ class ModelHost:
                     raise
                 self._failed_runs = 0
                 ended_s = time.perf_counter()
-                ran = future.ran
                 assert ran is not None, "it has succeeded"
                 loaded.cost.add(ran.images, ran.ended_s - ran.started_s)
-        if future.decoded_s is not None:
-            begun.decode_s = future.decoded_s - begun.started_s
+        if decoded_s is not None:
+            begun.decode_s = decoded_s - begun.started_s
         network_s, total_s = ran.ended_s - ran.started_s, ended_s - came_s
         queue_s = max(total_s - network_s - begun.decode_s, 0)
         return Answer(result, Times(begun.decode_s, queue_s, network_s, total_s, ran.images), begun.image)
@@ -309,7 +307,8 @@ class _Begun:
     """An image on its way through a reader to the detector.
 
     Attributes:
-        ended: The future of its run, once that has ended: the event loop is woken once for each image.
+        ended: What the run gave, once it has ended: the result, the run, and when others had decoded the image. The
+            event loop is woken once for each image.
     """
 
     def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits, *, keep_image: bool) -> None:
@@ -319,15 +318,24 @@ class _Begun:
         self._future: RunFuture | None = None
         self.started_s = self.decode_s = 0.0
         self.image: Image | None = None
-        self.ended: Future[RunFuture] = Future()
+        self.ended: Future[tuple[Any, Ran | None, float | None]] = Future()
         self.ended.set_running_or_notify_cancel()  # so that nobody can cancel it
 
     def read_and_submit(self, detector: Detector[Any], workers: Workers) -> None:
         """In a reader: decode the image, unless the GPU does so and nobody draws on it, and queue it."""
+        ended = self.ended
+
+        def settle(run: RunFuture) -> None:  # which `ended` does not know, or both would wait for the garbage collector
+            error = ClientLeftError("nobody waits for it") if run.cancelled() else run.exception()
+            if error is None:
+                ended.set_result((run.result(), run.ran, run.decoded_s))
+            else:
+                ended.set_exception(error)
+
         try:
-            self._submitted(detector, workers).add_done_callback(cast("Any", self.ended.set_result))
+            self._submitted(detector, workers).add_done_callback(cast("Any", settle))
         except BaseException as error:  # whoever waits for it gets it
-            self.ended.set_exception(error)
+            ended.set_exception(error)
 
     def _submitted(self, detector: Detector[Any], workers: Workers) -> RunFuture:
         from yoloship.images import open_image, read_image

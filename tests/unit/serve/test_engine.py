@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from helpers.serving import PHOTO, cat_model
@@ -91,6 +94,24 @@ def test_the_time_of_an_image_that_others_decode_ends_when_they_have_done_so(
         answer = await host.infer(PHOTO, None, soon())
         assert 100 <= answer.times.decode_s < 1000
         assert answer.times.queue_s == 0
+
+    with_host(model, workers, work)
+
+
+def test_an_answered_image_leaves_nothing_to_the_garbage_collector(model: ServedModel, workers: Workers) -> None:
+    async def work(host: ModelHost) -> None:
+        await host.infer(PHOTO, None, soon())
+        gc.collect()
+        gc.disable()
+        try:
+            await host.infer(PHOTO, None, soon(), keep_image=True)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            assert [one for one in gc.garbage if isinstance(one, (Future, np.ndarray))] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
     with_host(model, workers, work)
 
