@@ -49,14 +49,16 @@ class ImageBudget:
         self._held: dict[int, int] = {}  # the index of each image in flight, oldest first, and its bytes
         self._held_bytes = 0
         self._waiting = 0
-        self._changed = threading.Condition()
+        # Ctrl-C may come right behind `with condition`, whose lock is then never given back; not behind `with lock`.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         self.has_room = True
 
     @property
     def held_bytes(self) -> int:
         """The bytes that are in use now."""
-        with self._changed:
+        with self._lock:
             return self._held_bytes
 
     @property
@@ -73,7 +75,7 @@ class ImageBudget:
         """
         try:
             for index, source in enumerate(sources):
-                with self._changed:
+                with self._lock:
                     size = getattr(getattr(source, "image", None), "nbytes", 0)  # of a video
                     self._held[index] = size
                     self._held_bytes += size
@@ -95,7 +97,7 @@ class ImageBudget:
         """
         if before_waiting is not None and not self._may_use(index, wanted_bytes):
             before_waiting()
-        with self._changed:
+        with self._lock:
             self._waiting += 1
             try:
                 while not self._may_use(index, wanted_bytes):
@@ -111,12 +113,12 @@ class ImageBudget:
         """Whether an image need not wait."""
         if self._closed or self._held_bytes + wanted_bytes <= self._limit_bytes:
             return True
-        with self._changed:
+        with self._lock:
             return index == next(iter(self._held))  # the oldest
 
     def release(self, index: int, image: object = None) -> None:
         """Give back what an image reserved, except for its own size; without the image, end it, if it has not ended."""
-        with self._changed:
+        with self._lock:
             if image is None:
                 self._held_bytes -= self._held.pop(index, 0)
             elif held := self._held.get(index):  # an image on a device has reserved nothing
@@ -128,7 +130,7 @@ class ImageBudget:
 
     def close(self) -> None:
         """Wake all waiting readers with an error."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
