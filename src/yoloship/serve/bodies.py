@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.strict_json import parse_strict_json
 from yoloship.errors import InputError, visible
 from yoloship.serve.errors import BodyError, BusyError, ClientLeftError
-from yoloship.serve.waiting import until
+from yoloship.serve.waiting import deadline_of, rejections_counted, until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
+    from yoloship.serve.engine import ModelHost
     from yoloship.serve.settings import RequestLimits
+    from yoloship.serve.state import ServerState
 
 _NAME_CHARS: Final = 255
 _UNSTATED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
@@ -110,6 +116,24 @@ async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget,
         budget.release(held)
         raise
     return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+@asynccontextmanager
+async def body_with_room(request: Request, state: ServerState, host: ModelHost) -> AsyncIterator[tuple[bytes, float]]:
+    """The body of a request for a model, and when its answer must be there, by the event loop's clock.
+
+    Without room for an image, the body is not read. Its memory is given back at the end. What ends without room, too
+    late or without its client is counted.
+    """
+    limits = state.settings.limits
+    with rejections_counted(state.metrics, host.name):
+        deadline_s = deadline_of(request, limits.deadline_s)
+        host.admission.check(deadline_in_s=deadline_s - asyncio.get_running_loop().time())
+        body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
+        try:
+            yield body, deadline_s
+        finally:
+            state.bodies.release(len(body))
 
 
 def images_of(

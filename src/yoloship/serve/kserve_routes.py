@@ -15,13 +15,13 @@ from yoloship.kserve.codec import HEAD_LENGTH, decode_request, encode_answer, he
 from yoloship.kserve.json_tensors import parse
 from yoloship.kserve.tensors import DEFAULT_LIMITS, InferAnswer, Tensor
 from yoloship.serve.answers import json_response, server_timing
-from yoloship.serve.bodies import read_body
+from yoloship.serve.bodies import body_with_room, read_body
 from yoloship.serve.engine import Times
 from yoloship.serve.errors import LateError, NotFoundError
 from yoloship.serve.kserve_models import VERSION, config_of, datatype_of, metadata_of, statistics_of
 from yoloship.serve.kserve_network import Network
 from yoloship.serve.state import state_of
-from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves, until
+from yoloship.serve.waiting import unless_client_leaves, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from yoloship.kserve.tensors import InferRequest
     from yoloship.serve.engine import ModelHost
     from yoloship.serve.kserve_network import Ran
-    from yoloship.serve.state import ServerState
 
     _Handler = Callable[[Request], Awaitable[Response]]
     _Address = tuple[str, str, _Handler, str, bool]
@@ -128,21 +127,12 @@ def _host(request: Request) -> ModelHost:
 async def infer(request: Request) -> Response:
     """Run a model's network on tensors."""
     state, host = state_of(request), _host(request)
-    with rejections_counted(state.metrics, host.name):
-        return await _infer(request, state, host)
-
-
-async def _infer(request: Request, state: ServerState, host: ModelHost) -> Response:
-    limits = state.settings.limits
     Network.of(host.loaded)  # refuse what has no network before its body is read
-    deadline_s = deadline_of(request, limits.deadline_s)
     head_bytes = head_length(request.headers.get(HEAD_LENGTH))
-    host.admission.check(deadline_in_s=deadline_s - asyncio.get_running_loop().time())
-    body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
-    try:
+    async with body_with_room(request, state, host) as (body, deadline_s):
         with host.lease() as loaded:
             asking = _Asking(request, host, Network.of(loaded), deadline_s)
-            work = _answer(asking, body, head_bytes, limits.max_images)
+            work = _answer(asking, body, head_bytes, state.settings.limits.max_images)
             async with until(deadline_s, LateError("the deadline passed", subject=host.name)):
                 encoded, ran, images = await unless_client_leaves(request, work)
         total_s = asyncio.get_running_loop().time() - request.state.came_s
@@ -150,8 +140,6 @@ async def _infer(request: Request, state: ServerState, host: ModelHost) -> Respo
         for _ in range(images):
             state.metrics.image_done(host.name, times)
         return Response(encoded.body, headers={**encoded.headers, "Server-Timing": server_timing(times)})
-    finally:
-        state.bodies.release(len(body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from yoloship.errors import YoloshipError
 from yoloship.serve.answers import drawn_answer, is_quick, json_answer, json_response, server_timing, wanted_form
-from yoloship.serve.bodies import images_of, read_body
+from yoloship.serve.bodies import body_with_room, images_of
 from yoloship.serve.engine import Answer
 from yoloship.serve.errors import FormError, LateError
 from yoloship.serve.kserve_routes import KSERVE
@@ -19,7 +19,7 @@ from yoloship.serve.metrics import CONTENT_TYPE
 from yoloship.serve.page.assets import ASSETS, asset
 from yoloship.serve.queries import options_of
 from yoloship.serve.state import state_of
-from yoloship.serve.waiting import deadline_of, rejections_counted, unless_client_leaves
+from yoloship.serve.waiting import unless_client_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.serve.bodies import GivenImage
     from yoloship.serve.engine import ModelHost
-    from yoloship.serve.state import ServerState
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -114,32 +113,20 @@ async def model(request: Request) -> Response:
 async def predict(request: Request) -> Response:
     """Find what is in one image or several."""
     state = state_of(request)
-    host = state.models.host(request.path_params["name"])
-    with rejections_counted(state.metrics, host.name):
-        return await _predict(request, state, host)
-
-
-async def _predict(request: Request, state: ServerState, host: ModelHost) -> Response:
-    limits = state.settings.limits
+    host, rules = state.models.host(request.path_params["name"]), state.settings.addresses
     form = wanted_form(request.headers.get("accept", ""))
     options = options_of(request.query_params.multi_items(), host.loaded.detector)
-    deadline_s = deadline_of(request, limits.deadline_s)
-    clock = asyncio.get_running_loop().time
-    host.admission.check(deadline_in_s=deadline_s - clock())
-    body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
-    try:
-        images, is_list = images_of(request, body, limits, with_urls=state.settings.addresses is not None)
+    async with body_with_room(request, state, host) as (body, deadline_s):
+        images, is_list = images_of(request, body, state.settings.limits, with_urls=rules is not None)
         if form != "json" and len(images) > 1:
             raise FormError("several images are answered in JSON only", subject="Accept", got=form)
-        with host.admission.permit(len(images), deadline_s - clock()):
-            wanted = _Wanted(options, deadline_s, form != "json", state.settings.addresses)
+        with host.admission.permit(len(images), deadline_s - asyncio.get_running_loop().time()):
+            wanted = _Wanted(options, deadline_s, form != "json", rules)
             outcomes = await unless_client_leaves(request, _answers(host, images, wanted))
             for _, outcome in outcomes:
                 if isinstance(outcome, Answer):
                     state.metrics.image_done(host.name, outcome.times)
             return await _response(host, outcomes, form, is_list=is_list)
-    finally:
-        state.bodies.release(len(body))
 
 
 @dataclass(frozen=True, slots=True)
