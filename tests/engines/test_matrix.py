@@ -214,7 +214,7 @@ def quantized(checkpoint: Path, precision: Precision, config: GraphConfig) -> An
 
 @cache
 def calibrated(checkpoint: Path, form: InputForm) -> Mapping[str, float]:
-    """How large activations get over a few images like those in use; neither batch nor ending changes it."""
+    """How large activations get over a few images like those in production; neither batch nor ending changes it."""
     config = GraphConfig(input_hw=INPUT_HW, input_form=form, output_form="heads")
     model = build_graph(opened(checkpoint), config)
     images: list[Any] = [require(PHOTOS / name) for name in ("bus.jpg", "street.jpg")]

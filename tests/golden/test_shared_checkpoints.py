@@ -93,7 +93,7 @@ def test_a_state_dict_alone_is_refused_with_the_next_step() -> None:
         generated("refuse-statedict-only")
     assert str(caught.value) == (
         "refuse-statedict-only.pt: holds weights without an architecture (a state_dict of 349 tensors), which look "
-        "like a YOLO network: expected a ResNet, the only architecture that can be told from its tensors, got no "
+        "like a YOLO network: expected a ResNet, the only architecture that can be recognised from its tensors, got no "
         "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
         "save the whole model: torch.save({'model': model}, path)"
     )

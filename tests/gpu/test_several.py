@@ -274,7 +274,7 @@ def test_an_image_in_the_memory_of_a_gpu_runs_there(rig: Rig) -> None:
     pipeline: Any = detector._pipeline
     placed = [pipeline.place(image, "bgr") for image in mixed[:4]]
     assert_same(pipeline.run(placed, detector.options), wanted[:4])
-    with pytest.raises(InputError, match="cannot be taken as a frame: expected cuda:0 or cuda:1, got cuda:7"):
+    with pytest.raises(InputError, match="cannot be used as a frame: expected cuda:0 or cuda:1, got cuda:7"):
         detector(Elsewhere())
     for holder in (*first, *second):
         holder.buffer.close()

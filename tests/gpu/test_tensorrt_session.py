@@ -183,7 +183,7 @@ def test_a_refused_profile_is_an_error_and_one_that_is_not_there_is_never_asked_
 def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
     open_engine: Open, stream: Stream, bindings: str
 ) -> None:
-    with pytest.raises(EngineError, match=r"does not describe it: given invalid tensor name|does not say the shape"):
+    with pytest.raises(EngineError, match=r"does not describe it: given invalid tensor name|does not report the shape"):
         open_engine(small(), [{"images": SIDES}], faults=["shape"], bindings=bindings)
     with open_engine(small(), [{"images": SIDES}], bindings=bindings) as session:
         assert isinstance(session, TensorRTSession)

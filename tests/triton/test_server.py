@@ -225,7 +225,7 @@ def test_the_check_takes_the_thresholds_and_the_input_of_the_served_model(
 def test_the_check_fails_if_the_served_model_is_another(server: Server, models: Path, photos: Path) -> None:
     served = ("triton", "check", server.address, "--name", "coco", photos / "bus.jpg", "--model")
     ran = run(*served, shared.require(shared.TRAINED / "ppe-yolov5n.pt"))
-    assert ran.error.startswith(f"http://{server.address} coco: has other classes: expected ")
+    assert ran.error.startswith(f"http://{server.address} coco: has different classes: expected ")
     assert run(*served, models / "pose.onnx").error == (
         f"http://{server.address} coco: is a model of another task: expected a pose model, got a detection model"
     )

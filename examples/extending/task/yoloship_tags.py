@@ -92,7 +92,7 @@ class ScoresForm(Form["Scores"]):
         shapes = [output.shape[1:] for output in outputs]
         if shapes != [(len(info.class_names),)]:
             raise SessionError(
-                "the model's record contradicts its outputs",
+                "the model's metadata contradicts its outputs",
                 subject=subject,
                 expected=f"one output (B, {len(info.class_names)})",
                 got=", ".join(map(str, outputs)),

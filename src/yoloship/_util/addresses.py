@@ -124,7 +124,7 @@ def parse_address(url: str, rules: AddressRules) -> Address:
     except ValueError as error:  # also what IDNA cannot encode
         raise InputError(f"is not a valid address: {error}", subject=shown) from error
     if scheme not in _PORTS:
-        raise InputError("is not an address of https", subject=shown, got=f"{scheme}:" if scheme else None)
+        raise InputError("is not an https address", subject=shown, got=f"{scheme}:" if scheme else None)
     if scheme == "http" and not rules.allow_http:
         hint = "use https, or allow it (allow_http, --allow-http)"
         raise InputError(

@@ -150,7 +150,7 @@ def _read(
         check_type(content_type, address.shown)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", ""}:
-        raise DownloadError(f"is sent in the encoding {encoding!r}, which was not asked for", subject=address.shown)
+        raise DownloadError(f"is sent in the encoding {encoding!r}, which was not requested", subject=address.shown)
     stated = response.length
     if stated is not None and stated > rules.max_bytes:
         raise _too_large(address, rules)

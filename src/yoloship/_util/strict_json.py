@@ -32,12 +32,12 @@ def _refuse(word: str) -> NoReturn:
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key appears twice")
     return found
 
 
 def json_text(data: object, *, indent: int | None = None) -> str:
-    """Plain data as JSON that is safe to show. A number that is not finite, which JSON cannot say, becomes null."""
+    """Plain data as JSON that is safe to show. A number that is not finite, which JSON cannot express, becomes null."""
     try:
         text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -124,5 +124,5 @@ class Table(Mapping[str, str], Generic[T]):
             f"the {self.kind} that {package} adds {problem}",
             subject=point.name,
             expected=point.value,
-            hint="install a version of it that fits, or uninstall it",
+            hint="install a compatible version, or uninstall it",
         )

@@ -229,7 +229,7 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
     if overwrite:
         with suppress(FileNotFoundError):  # nothing may be there either, behind all links as they were followed before
             if not stat.S_ISREG(place.path.lstat().st_mode):
-                raise OutputError("became something else while it was written", subject=str(path))
+                raise OutputError("was replaced by something else while it was being written", subject=str(path))
         part.replace(place.path)
         return
     try:

@@ -281,7 +281,7 @@ def write_on_cluster(
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise SessionError(
             f"the cluster failed: {said.strip()[:300]}",
-            hint="what is done stays: the same command with --resume goes on",
+            hint="finished parts are kept: run the same command with --resume to continue",
         ) from error
 
 
@@ -301,6 +301,6 @@ def _pool(ray: Any, actors: Actors, parts: int) -> tuple[int, int]:
         raise InputError(
             "the cluster is too small", subject="--actors", expected=f"room for {least} with {each} each",
             got=f"{has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU",
-            hint="ask for less, or give a range such as 1-16 if the cluster grows",
+            hint="request less, or give a range such as 1-16 if the cluster grows",
         )  # fmt: skip
     return least, max(least, min(actors.most or least, parts))

@@ -181,8 +181,8 @@ def _noted(address: buckets.Address, found: Listing) -> buckets.Address:
     known = found.queries.get(address.bucket, "")
     if address.query and known and address.query != known:
         raise InputError(
-            "is given with two ways to reach it", subject=address.bucket, expected=known, got=address.query,
-            hint="give the same one in all addresses",
+            "is given with two different connection settings", subject=address.bucket, expected=known,
+            got=address.query, hint="use the same settings in all addresses",
         )  # fmt: skip
     found.queries[address.bucket] = address.query or known
     return buckets.Address(address.scheme, address.place, address.query or known)

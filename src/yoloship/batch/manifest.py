@@ -164,11 +164,11 @@ def read_names(folder: Folder, manifest: Manifest) -> list[str]:
     try:
         names = [] if data is None else _unpacked(data)
     except (ValueError, zlib.error, RecursionError) as error:
-        raise InputError("is damaged", subject=subject, hint="begin anew in another folder") from error
+        raise InputError("is damaged", subject=subject, hint="start over in another folder") from error
     if len(names) != manifest.parts.images or digest(names) != manifest.images_sha256:
         raise InputError(
-            "was changed or removed since the batch was begun", subject=subject,
-            expected=counted(manifest.parts.images, "name"), got=str(len(names)), hint="begin anew in another folder",
+            "was changed or removed since the batch was started", subject=subject,
+            expected=counted(manifest.parts.images, "name"), got=str(len(names)), hint="start over in another folder",
         )  # fmt: skip
     return names
 
@@ -181,12 +181,12 @@ def check_same(before: Manifest, now: Manifest, folder: Folder) -> None:
     """
     subject = folder.name_of(NAME)
     if before.parts.form != now.parts.form:
-        raise InputError("the batch was begun with another format", subject=subject,
+        raise InputError("the batch was started with another format", subject=subject,
                          expected=f"--format {before.parts.form}", got=now.parts.form, hint=_ANEW)  # fmt: skip
     if before.facts.version != now.facts.version:
         raise InputError(
-            "the batch was begun with another version of yoloship", subject=subject, expected=before.facts.version[:40],
-            got=__version__, hint="install that version, or give another folder",
+            "the batch was started with another version of yoloship", subject=subject,
+            expected=before.facts.version[:40], got=__version__, hint="install that version, or give another folder",
         )  # fmt: skip
     refuse_others(before.facts, now.facts, subject, _ANEW)
 

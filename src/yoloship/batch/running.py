@@ -84,7 +84,7 @@ class Batch:
                 subject=self.folder.subject, hint="something removed them: --resume makes them again",
             )  # fmt: skip
         if written.images != parts.images:
-            raise OutputError("has not the images of the batch", subject=self.folder.subject,
+            raise OutputError("does not have the images of the batch", subject=self.folder.subject,
                               expected=f"{parts.images} images", got=str(written.images))  # fmt: skip
         ranked = dict(sorted(written.objects.items(), key=lambda item: (-item[1], item[0])))
         whole = Counts(written.images, written.failed, ranked)  # the same in whatever order the parts were done
@@ -142,11 +142,11 @@ def open_batch(
             "which has ended" if before.ended else f"{len(done)} of {len(before.parts)} parts done"
         )
         raise InputError("holds a batch", subject=folder.subject, got=state,
-                         hint="give a new folder, or --resume to go on with it")  # fmt: skip
+                         hint="give a new folder, or --resume to continue it")  # fmt: skip
     check_same(before, wanted, folder)
     known = read_names(folder, before)
     if difference := missing_names(known, names):
-        say(f"images came or went since the batch was begun ({difference}): it goes on with the images that it had")
+        say(f"images were added or removed since the batch was started ({difference}): it keeps its original images")
     return Batch(folder, before, known, frozenset(done))
 
 

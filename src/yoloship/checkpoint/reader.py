@@ -203,7 +203,7 @@ def _read_zip(opened: Source, limits: Limits) -> tuple[object, int]:
         raise CheckpointError(
             "is a TorchScript archive, not a checkpoint",
             subject=opened.name,
-            hint="give the .pt of the training that it was exported from",
+            hint="give the .pt that it was exported from",
         )
     if not roots:
         raise CheckpointError(

@@ -110,7 +110,7 @@ class _Reader:
             if (kernel := self._shape("conv1.weight")[2:]) not in {(7, 7), ()}:
                 raise NotAResNetError(
                     f"a {self.title} whose first convolution is {'x'.join(map(str, kernel))}; "
-                    "its step, and whether pooling follows, cannot be told",
+                    "its stride, and whether pooling follows, are unknown",
                     near=True,
                 )
             children["conv1"] = stem
@@ -202,7 +202,7 @@ class _Reader:
         if len(places) > 1:
             raise NotAResNetError(
                 f"a {self.title} whose fc has {len(places)} linear layers ({', '.join(places[:_SHOWN])}); "
-                "which activations are between them cannot be told",
+                "the activations between them are unknown",
                 near=True,
             )
         place = places[0] if places else "fc"

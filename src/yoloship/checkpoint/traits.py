@@ -96,7 +96,7 @@ def read_names(value: Value, classes: int | None, limits: Limits) -> ClassNames:
 
 def _numbered(classes: int | None, limits: Limits) -> tuple[str, ...]:
     if classes is None or not 0 <= classes <= limits.class_names:
-        raise _UnusableError("says neither its class names nor how many classes it has")
+        raise _UnusableError("does not state its class names or its number of classes")
     return tuple(f"class{index}" for index in range(classes))
 
 
@@ -384,7 +384,7 @@ def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:
         value = owner.attributes.get("stride", owner.buffers.get("stride"))
         if value is not None:
             return tuple(sorted(_strides(value, subject)))
-    raise CheckpointError(f"its head, a {head.class_path!r}, says no strides", subject=subject)
+    raise CheckpointError(f"its head, a {head.class_path!r}, does not state its strides", subject=subject)
 
 
 def _strides(value: Value, subject: str) -> list[int]:

@@ -100,7 +100,7 @@ def network_of(weights: Weights, subject: str) -> Draft:
         raise CheckpointError(
             f"{holds}, which look {likeness}",
             subject=subject,
-            expected="a ResNet, the only architecture that can be told from its tensors",
+            expected="a ResNet, the only architecture that can be recognised from its tensors",
             got=str(reason),
             hint=WHOLE_MODEL,
         ) from None

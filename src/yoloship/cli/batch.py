@@ -229,7 +229,7 @@ def batch(model: str, source: tuple[str, ...], **given: Any) -> None:
     opened = open_batch(folder, wanted, listing.names, resume=given["resume"], say=print_err)
     if opened.has_ended:
         if not given["quiet"]:
-            print_err(f"nothing is left to do: {opened.manifest.parts.images} images done before ({folder.subject})")
+            print_err(f"nothing left to do: {opened.manifest.parts.images} images done before ({folder.subject})")
         _report(opened, opened.counts_before(), given)
         return
     with ExitStack() as stack:
@@ -322,7 +322,7 @@ def _model_bytes(model: str, sha256: str) -> bytes:
         file = resolve(model)
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError("was changed while it was read", subject=model, hint="try again")
+        raise InputError("was changed while it was being read", subject=model, hint="try again")
     return data
 
 
@@ -351,7 +351,9 @@ def _watched(work: Iterator[tuple[int, Counts]], opened: Batch, before: Counts, 
                     shown.write(blank)
     except BaseException:
         if before.images:
-            print_err(f"{opened.folder.subject} has what is done: the same command with --resume goes on")
+            print_err(
+                f"{opened.folder.subject} holds the finished parts: run the same command with --resume to continue"
+            )
         raise
     if not given["quiet"]:
         print_err(f"{tally.seen} images in {pace.elapsed_s:.1f} s, {tally.seen / pace.elapsed_s:.1f} a second")

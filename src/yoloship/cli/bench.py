@@ -254,7 +254,9 @@ def _refuse_without_effect(fps: float | None, of_batches: dict[str, object], max
         raise click.UsageError("--max-latency is for --fps")
     given = [name for name, value in of_batches.items() if value is not None]
     if fps is not None and given:
-        raise click.UsageError(f"{given[0]} has no effect with --fps, which finds how many streams a model carries")
+        raise click.UsageError(
+            f"{given[0]} has no effect with --fps, which searches for the number of streams that a model can handle"
+        )
 
 
 def _found(source: tuple[str, ...], *, recursive: bool) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -223,7 +223,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         )
     if built.info is None:
         print_err(
-            "detect cannot run this engine, because its output has an unknown form; other TensorRT programs can run it"
+            "predict cannot run this engine, because its output has an unknown form; other TensorRT programs can run it"
         )
     size = f"{built.size_bytes / 1e6:.1f} MB"
     print_out(

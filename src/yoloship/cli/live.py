@@ -86,7 +86,7 @@ def opened_page(show_at: str | None, style: DrawStyle) -> ShowPage:
 
     Raises:
         click.UsageError: ``--show-at`` is not an address with a port.
-        OutputError: it cannot be listened at.
+        OutputError: it cannot be listened on.
     """
     from yoloship.sinks.show import ShowPage
 
@@ -95,9 +95,9 @@ def opened_page(show_at: str | None, style: DrawStyle) -> ShowPage:
     print_err(f"show: {page.address}")
     port = page.address.split("/")[2].rpartition(":")[2]
     if host not in {LOOPBACK, "::1", "localhost"}:
-        print_err(f"warning: everybody who reaches port {port} and knows this address sees the run, not encrypted")
+        print_err(f"warning: anyone who can reach port {port} and knows this address can see the run, unencrypted")
         if host in {"0.0.0.0", "::"}:  # noqa: S104 - the user asked for it
-            print_err(f"elsewhere, write the IP address of this machine instead of {host}")
+            print_err(f"from another machine, use the IP address of this machine instead of {host}")
     elif "SSH_CONNECTION" in os.environ:
         print_err(f"from your own machine: ssh -L {port}:{LOOPBACK}:{port} HOST, and open the same address there")
     return page

@@ -154,7 +154,7 @@ class LongConsole(Console):
 
     def _say_stopped(self, run: Run, pace: Pace) -> None:
         if run.ledger is not None:
-            print_err(f"{run.ledger.path} knows what is done: give the same command to go on")
+            print_err(f"{run.ledger.path} records what is done: run the same command again to continue")
             return
         total = f" of {pace.total}" if pace.total is not None else ""
         for target in self.targets:

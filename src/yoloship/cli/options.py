@@ -224,7 +224,9 @@ def class_names(text: str) -> tuple[str, ...]:
         return _of_file(Path(text))
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise click.BadParameter("a class name is empty: give them between commas, or a file with one name a line")
+        raise click.BadParameter(
+            "a class name is empty: separate names with commas, or give a file with one name per line"
+        )
     if len(names) == 1 and re.search(r"\.(txt|ya?ml|names)$", text):
         raise click.BadParameter(f"{text}: no such file")
     return names
@@ -242,7 +244,7 @@ def folder_names(text: str) -> tuple[str, ...]:
     except OSError as error:
         raise click.BadParameter(f"{text}: {error.strerror or error}") from error
     if not names:
-        raise click.BadParameter(f"{text}: holds no folders; give the folder that holds one folder for each class")
+        raise click.BadParameter(f"{text}: has no subfolders; give the folder that has a subfolder for each class")
     return tuple(names)
 
 
@@ -342,7 +344,7 @@ def _of_file(path: Path) -> tuple[str, ...]:
         raise click.BadParameter(str(error)) from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise click.BadParameter(f"{path}: holds no class names: give one a line, or a YAML file with 'names:'")
+        raise click.BadParameter(f"{path}: holds no class names: give one per line, or a YAML file with 'names:'")
     return tuple(names)
 
 

@@ -173,7 +173,7 @@ class Console:
             limit = f" than the {nms.candidates} that the graph looks at" if nms else " than the graph looks at"
             print_err(
                 f"boxes may be missing in {tally.incomplete} of {tally.read} images: they have more candidates{limit}; "
-                "export it with a higher --conf, or with another --output than nms"
+                "export it with a higher --conf, or with an --output other than nms"
             )
         if tally.failures and self.is_long:
             print_err(f"error: {tally.failures} of {tally.seen} images failed")

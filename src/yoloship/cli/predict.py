@@ -456,7 +456,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         from yoloship.cli.tracking import Tracking
 
         if resume:
-            raise click.UsageError("--resume leaves out frames that are done, but --track and --zones need all of them")
+            raise click.UsageError("--resume skips finished frames, but --track and --zones need all of them")
         tracking = Tracking(track, zones)
 
     from yoloship.sources import AddressRules, SourceOptions, open_source
@@ -469,7 +469,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         images = open_source(source, asked)
         stack.callback(images.close)
         if vid_stride > 1 and images.files is not None:
-            raise click.UsageError("--vid-stride: only videos and cameras have frames to leave out")
+            raise click.UsageError("--vid-stride: only videos and cameras have frames to skip")
         if images.is_live or any(value is not None for value in given_live.values()):
             live_options.refuse_without_effect(images, given_live)
             draw = draw and output_dir is not None  # a video without an end, only if it is asked for

@@ -111,7 +111,7 @@ class Resumption:
         """
         count, failed = self.ledger.first_index, self.ledger.failed
         if not quiet:
-            print_err(f"nothing is left to do: {counted(count, 'image')} done before ({self.ledger.path})")
+            print_err(f"nothing left to do: {counted(count, 'image')} done before ({self.ledger.path})")
         if failed:
             print_err(f"error: {failed} of {count} images failed")
             raise click.exceptions.Exit(1)

@@ -158,7 +158,7 @@ def _settings(models: tuple[str, ...], given: dict[str, Any]) -> Any:
     is_local = given["host"] in LOOPBACK
     keys = None if given["api_keys"] is None else ApiKeys.read(given["api_keys"])
     if not is_local and keys is None:
-        print_err("warning: everybody who reaches this port can use the models; --api-keys FILE asks for a key")
+        print_err("warning: anyone who can reach this port can use the models; use --api-keys FILE to require a key")
     return ServeSettings(
         tuple(ServedModel.parse(text, arguments) for text in models),
         limits,

@@ -229,7 +229,7 @@ def _runtimes(text: str | None) -> tuple[str | None, ...]:
         return (None,)
     parts = tuple(part.strip() for part in text.split(","))
     if not all(parts) or len(set(parts)) < len(parts):
-        raise click.UsageError(f"--runtime {text}: give names between commas, each once")
+        raise click.UsageError(f"--runtime {text}: give comma-separated names, each once")
     return parts
 
 

@@ -81,7 +81,9 @@ class Calibration:
                 got=repr(precision)[:60],
             )
         if precision in CALIBRATED and not self.images:
-            raise InputError(f"{precision} needs images like those in use", subject="calibrate", hint="name a folder")
+            raise InputError(
+                f"{precision} needs images like those in production", subject="calibrate", hint="name a folder"
+            )
         given = self.given()
         if precision not in CALIBRATED and given:
             raise InputError(

@@ -205,7 +205,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
         )
     if not from_checkpoint and transform is not None:
         raise InputError(
-            "is for checkpoints; an ONNX file of ours has its own", subject="transform",
+            "is for checkpoints; an ONNX file written by yoloship has its own", subject="transform",
             hint="leave it out; for files of other exporters give it when the engine is used",
         )  # fmt: skip
     check_head(head)

@@ -262,4 +262,4 @@ def _contiguous(shape: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
 
 
 def _refused(expected: str, got: str, hint: str | None = None) -> InputError:
-    return InputError("cannot be taken as a frame", subject="GPU array", expected=expected, got=got, hint=hint)
+    return InputError("cannot be used as a frame", subject="GPU array", expected=expected, got=got, hint=hint)

@@ -77,7 +77,7 @@ def _renamed(folder: Path, ids: dict[str, int], info: ModelInfo) -> list[Fault]:
         return []
     if (place := misplaced_class(names, info.class_names)) is not None:
         raise InputError(
-            "is not in the place of its class", subject=str(folder / names[place]),
+            "is not at the position of its class", subject=str(folder / names[place]),
             expected=f"class {place} {info.class_names[place]!r}", hint="give folders the exact names of the classes",
         )  # fmt: skip
     some = f"{names[0]!r} is class 0, {info.class_names[0]!r}"

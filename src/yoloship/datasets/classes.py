@@ -81,14 +81,14 @@ def check_classes(dataset: Dataset, info: ModelInfo) -> None:
     own, theirs = dataset.class_names, info.class_names
     if len(own) != len(theirs):
         raise InputError(
-            "has other classes than the model", subject=dataset.name, expected=f"{len(theirs)} classes",
+            "has different classes from the model", subject=dataset.name, expected=f"{len(theirs)} classes",
             got=f"{len(own)}", hint="choose the dataset that the model was trained for",
         )  # fmt: skip
     if (place := misplaced_class(own, theirs)) is not None:
         raise InputError(
             "has classes of the model in another order", subject=dataset.name,
             expected=f"class {place} {theirs[place]!r}", got=repr(own[place]),
-            hint="bring its names into the model's order",
+            hint="put its names into the model's order",
         )  # fmt: skip
 
 

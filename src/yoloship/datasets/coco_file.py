@@ -66,7 +66,7 @@ def read_coco(
     overlap = overlap_of(info)
     if overlap not in _OVERLAPS:
         raise InputError(
-            f"is in COCO's form, which is not read for the task {info.task!r}", subject=str(path),
+            f"is in COCO format, which is not read for the task {info.task!r}", subject=str(path),
             expected="a model for boxes, masks or keypoints", hint="give a dataset with YOLO labels",
         )  # fmt: skip
     wanted = Wanted(overlap, 0 if info.keypoint_shape is None else info.keypoint_shape[0])
@@ -118,7 +118,7 @@ def _document(path: Path) -> dict[str, Any]:
         isinstance(document.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise InputError(
-            "is not a dataset in COCO's form", subject=str(path),
+            "is not a dataset in COCO format", subject=str(path),
             expected="an object with the lists images, annotations and categories",
             hint="results (a list of detections) are not a dataset" if isinstance(document, list) else None,
         )  # fmt: skip

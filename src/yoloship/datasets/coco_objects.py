@@ -125,7 +125,7 @@ def _keypoints(entry: dict[str, Any], count: int, subject: str) -> tuple[float, 
     )
     if not right:
         raise InputError(
-            "has not the model's keypoints", subject=subject, expected=f"x, y, v for {count} points, v 0, 1 or 2",
+            "does not have the model's keypoints", subject=subject, expected=f"x, y, v for {count} points, v 0, 1 or 2",
             got=shortened(repr(values)),
         )  # fmt: skip
     return tuple(map(float, values))

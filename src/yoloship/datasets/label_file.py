@@ -118,7 +118,7 @@ def read_label_file(path: Path, image_hw: tuple[int, int], form: LabelLines, cla
 def _rows(data: bytes, path: Path) -> list[_Row]:
     """The rows of a file, each number rounded to float32."""
     if data.startswith(_MARK):
-        raise _LeftOutError(1, "the file begins with a byte order mark, so trainings do not take its first row")
+        raise _LeftOutError(1, "the file begins with a byte order mark, so training tools do not read its first row")
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError as failure:
@@ -130,7 +130,7 @@ def _rows(data: bytes, path: Path) -> list[_Row]:
         if not line or (not rows and not line.strip()):  # what is before the first row does not count
             continue
         if not line.strip():
-            raise _LeftOutError(number, "a line of spaces between rows, which trainings do not take")
+            raise _LeftOutError(number, "a line of spaces between rows, which training tools do not accept")
         if len(line) > _MAX_LINE_CHARS:
             raise _LeftOutError(number, f"a line of more than {_MAX_LINE_CHARS:,} characters")
         row = read_row(line)

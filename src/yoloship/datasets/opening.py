@@ -60,7 +60,7 @@ def _opened(path: Path, split: str, info: ModelInfo, images: Path | None, on_pro
     suffix = "" if place.is_dir() else place.suffix.lower()
     is_voc = place.is_dir() and (place / "Annotations").is_dir()
     if images is not None and suffix != ".json":
-        raise InputError("is for datasets in COCO's form", subject="images", expected="a .json file", got=str(place))
+        raise InputError("is for datasets in COCO format", subject="images", expected="a .json file", got=str(place))
     if overlap_of(info) is None:
         if suffix or not place.is_dir():
             raise InputError(

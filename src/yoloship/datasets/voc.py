@@ -68,7 +68,7 @@ def read_voc(root: Path, split: str, info: ModelInfo, on_progress: OnProgress | 
     if overlap_of(info) != "boxes":
         raise InputError(
             f"has boxes only, and the model is for the task {info.task!r}", subject=str(root),
-            expected="a detection model", hint="give a dataset with YOLO labels, or in COCO's form",
+            expected="a detection model", hint="give a dataset with YOLO labels, or in COCO format",
         )  # fmt: skip
     stems = _stems(root, split)
     files: list[tuple[str, Picture, tuple[_Object, ...] | None, Path]] = []

@@ -108,7 +108,7 @@ def _place(name: str, root: Path, path: Path, split: str, faults: list[Fault]) -
         return other
     raise InputError(
         f"{split}: no such folder or list", subject=str(path), got=os.path.normpath(place),
-        hint="'path:' is taken from the folder of this file, and the rest from there",
+        hint="'path:' is relative to the folder of this file, and the splits are relative to 'path:'",
     )  # fmt: skip
 
 

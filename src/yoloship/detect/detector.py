@@ -238,7 +238,7 @@ class Detector(Closing, Generic[ResultT]):
             InputError: it is a classification model, which gets a crop.
         """
         if self.info.transform is not None:
-            raise InputError("sees a crop rather than a letterbox", subject=self.model_name, hint="use placement()")
+            raise InputError("uses a crop, not a letterbox", subject=self.model_name, hint="use placement()")
         return self._model.letterbox(image_hw)
 
     def placement(self, image_hw: tuple[int, int]) -> Placement:

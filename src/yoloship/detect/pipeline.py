@@ -90,7 +90,7 @@ class ModelInput:
         height, width = info.input_hw
         if shape_mode == "rect" and (height is not None or width is not None):
             raise InputError(
-                "rectangular input needs a graph of dynamic height and width",
+                "rectangular input needs a graph with dynamic height and width",
                 subject=model_name,
                 got=f"{height or 'dynamic'}×{width or 'dynamic'}",
                 hint="export it with 'yoloship export --imgsz dynamic', load the .pt itself, or use the square mode",

@@ -117,7 +117,7 @@ def no_files(count: int, subject: str) -> InputError:
     return InputError(
         f"the model takes images of {count} channels, which image files do not have",
         subject=subject,
-        hint=f"hand over arrays (height, width, {count}) in Python",
+        hint=f"pass arrays (height, width, {count}) in Python",
     )
 
 
@@ -153,7 +153,7 @@ def device_hw(image: Any) -> tuple[int, int]:
     shape = tuple(int(extent) for extent in extents)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise InputError(
-            "cannot be taken as a frame",
+            "cannot be used as a frame",
             subject="GPU array",
             expected="(height, width, 3) uint8, none of them 0",
             got=str(shape),

@@ -265,7 +265,7 @@ def build_engine(
         network = parse_network(flavour, builder, logger, onnx, messages)
         if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself, and must have read what was checked
             raise EngineError(
-                "was changed while it was read", subject=str(onnx), hint="build it again once it is complete"
+                "was changed while it was being read", subject=str(onnx), hint="build it again once it is complete"
             )
         inputs, outputs = tensor_specs(network)
         dtypes = network_dtypes(network)

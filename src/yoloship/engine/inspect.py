@@ -217,7 +217,7 @@ def _tensor(module: Any, engine: Any, index: int, subject: str) -> LoadedTensor:
     is_input = engine.get_tensor_mode(name) == module.TensorIOMode.INPUT
     shape = extents_of(engine.get_tensor_shape(name))
     if shape is None:
-        raise EngineError(f"TensorRT does not say the shape of its tensor {name!r}", subject=subject)
+        raise EngineError(f"TensorRT does not report the shape of its tensor {name!r}", subject=subject)
     profiles: tuple[tuple[tuple[int, ...], ...], ...] = ()
     if is_input and -1 in shape:
         profiles = tuple(

@@ -397,7 +397,7 @@ def _same(option: str, ordered: object, found: object) -> None:
 
 def _refused(option: str, said: str) -> EngineError:
     return EngineError(
-        "the installed TensorRT does not take this option", subject=option, got=said, hint="leave it out"
+        "the installed TensorRT does not accept this option", subject=option, got=said, hint="leave it out"
     )
 
 

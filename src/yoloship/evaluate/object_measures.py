@@ -54,7 +54,7 @@ class ObjectMeasure(Measure):
             return replace(usual, score_threshold=LOWERED_SHARE * score_threshold)
         if nms.score_threshold > score_threshold and not lowest:
             raise InputError(
-                f"its graph has dropped detections that score less than {nms.score_threshold:g}",
+                f"its graph has already dropped detections with a score below {nms.score_threshold:g}",
                 subject="score_threshold (--conf)",
                 expected=f"{nms.score_threshold:g} or more",
                 got=f"{score_threshold:g}",

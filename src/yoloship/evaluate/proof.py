@@ -43,7 +43,7 @@ _PACKAGES: Final = (
 )  # fmt: skip
 
 _NUMBER: Final = (int, float, NoneType)
-"""None is a number that is not finite, which JSON cannot say: engines in half precision give some."""
+"""None is a number that is not finite, which JSON cannot express: engines in half precision give some."""
 _SPREAD: Final = {"count": int, "mean": _NUMBER, "tail": _NUMBER, "worst": _NUMBER}
 _PROFILE: Final = {"minimum": [int], "optimum": [int], "maximum": [int]}
 _ENGINE: Final = {

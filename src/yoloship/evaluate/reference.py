@@ -125,7 +125,7 @@ def compare_reference(reference: Reference, session: Session, info: ModelInfo, s
         got, expected = (_by_row(array, info, subject) for array in (outputs[places[0]][0], right))
         if got.shape != expected.shape:
             raise InputError(
-                "gives rows of another shape than the reference", subject=subject,
+                "gives rows of a different shape than the reference", subject=subject,
                 expected=str(right.shape), got=str(outputs[places[0]].shape[1:]),
                 hint="make the reference with this model, in evaluation mode",
             )  # fmt: skip
@@ -159,7 +159,7 @@ def _by_row(output: npt.NDArray[np.generic], info: ModelInfo, subject: str) -> F
         return numbers.reshape(1, -1)
     if numbers.ndim != 2:
         raise InputError(
-            "gives rows of another shape than the reference", subject=subject, expected="two axes for each image",
+            "gives rows of a different shape than the reference", subject=subject, expected="two axes for each image",
             got=str(numbers.shape), hint="make the reference with this model, in evaluation mode",
         )  # fmt: skip
     return rows_of(info, subject).by_row(numbers)
@@ -265,7 +265,7 @@ def _check_form(info: ModelInfo, subject: str) -> None:
     standard = task_of(info, subject).standard
     if info.input_form != "float" or form_of(info, subject) is not standard:
         raise InputError(
-            "cannot be held against a reference",
+            "cannot be compared with a reference",
             subject=subject,
             expected=f"the forms 'float' and {standard.name!r}",
             got=f"{info.input_form!r} and {info.output_form!r}",
@@ -276,7 +276,7 @@ def _check_form(info: ModelInfo, subject: str) -> None:
 def _check_channels(right: Reference, channels: int, subject: str) -> None:
     if right.images.shape[1] != channels:
         raise InputError(
-            "takes images of another number of channels than the reference has",
+            "takes images with a different number of channels than the reference",
             subject=subject,
             expected=str(channels),
             got=str(right.images.shape[1]),

@@ -257,7 +257,7 @@ def _common_measure(first: tuple[str, Detector], second: tuple[str, Detector]) -
         )  # fmt: skip
     if one.info.transform != other.info.transform:
         raise InputError(
-            "the two models see other parts of an image, so they cannot be compared", subject=other_name,
+            "the two models see different parts of an image, so they cannot be compared", subject=other_name,
             expected=str(one.info.transform), got=str(other.info.transform), hint="give the same transform to both",
         )  # fmt: skip
     return measure

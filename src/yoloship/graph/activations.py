@@ -190,7 +190,7 @@ def _softplus(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 def _prelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     slope = module.array("weight", None)
     if slope.size not in {1, x.channels}:
-        raise module.error("takes another number of channels", expected=str(slope.size), got=x.channels)
+        raise module.error("takes a different number of channels", expected=str(slope.size), got=x.channels)
     weight = builder.constant(f"{module.place}.weight", slope.reshape(-1, 1, 1))
     return builder.node("PRelu", module.place, (x, weight), x.shape)
 

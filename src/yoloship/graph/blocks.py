@@ -124,7 +124,9 @@ def _squeeze_by(*names: str) -> Block:
 
 def _scaled(builder: Builder, module: ModuleView, x: Wire, gate: Wire) -> Wire:
     if gate.shape != (x.shape[0], x.channels, 1, 1):
-        raise module.error("gives another number of factors than channels", expected=str(x.channels), got=gate.shape)
+        raise module.error(
+            "gives a different number of factors than channels", expected=str(x.channels), got=gate.shape
+        )
     return builder.node("Mul", module.place, (x, gate), x.shape)
 
 
@@ -411,7 +413,7 @@ def _sum(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """x0 + Σ 2σ(w_i)·x_i, or the plain sum: Tan et al., EfficientDet, 2019, section 3.3, in this family's form."""
     steps = module.optional_value("iter")  # the `range` that its forward goes through
     if isinstance(steps, Opaque) and steps.arguments != (0, len(inputs) - 1, 1):
-        raise module.error("adds another number of inputs", expected=str(len(inputs) - 1), got=steps.arguments)
+        raise module.error("adds a different number of inputs", expected=str(len(inputs) - 1), got=steps.arguments)
     weights = np.ones(len(inputs) - 1)
     if module.flag("weight"):
         weights = 2 / (1 + np.exp(-module.array("w", len(inputs) - 1)))

@@ -181,7 +181,7 @@ def emit_convolution(builder: Builder, module: ModuleView, convolution: Convolut
     weight, groups = convolution.weight, convolution.groups
     if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
         got = f"{x.channels}" if len(x.shape) == 4 else f"a value of shape {x.shape}"
-        raise module.error("takes another number of channels", expected=f"{weight.shape[1] * groups}", got=got)
+        raise module.error("takes a different number of channels", expected=f"{weight.shape[1] * groups}", got=got)
     if x.pending is not None and groups == 1:
         weight = weight[:, list(x.pending.channels)] * x.pending.factors
         inputs = [x]

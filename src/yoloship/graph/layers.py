@@ -106,7 +106,7 @@ def transposed_convolution(builder: Builder, module: ModuleView, x: Wire) -> Wir
     groups = module.integer("groups", 1, 1 << 20)
     weight = module.array("weight", None, None, None, None)
     if x.channels != weight.shape[0] or x.channels % groups:
-        raise module.error("takes another number of channels", expected=str(weight.shape[0]), got=x.channels)
+        raise module.error("takes a different number of channels", expected=str(weight.shape[0]), got=x.channels)
     out = weight.shape[1] * groups
     stride, padding, dilation = module.pair("stride", 1), module.pair("padding"), module.pair("dilation", 1)
     extra = module.pair("output_padding")

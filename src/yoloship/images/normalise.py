@@ -132,7 +132,7 @@ def as_channels(
     if count not in {1, 3} and checked_order(channels) != "bgr":
         raise InputError(
             "is for colour images", subject="channels", got=f"{channels!r} for a model of {count} channels",
-            hint="hand over the channels in the model's own order",
+            hint="pass the channels in the model's own order",
         )  # fmt: skip
     if count == 3:
         return as_bgr(image, channels=channels, subject=subject)

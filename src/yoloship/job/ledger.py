@@ -105,7 +105,7 @@ class Ledger:
             stems = {name_key(path.stem) for path in self.inputs}
             if len(stems) < len(self.inputs):
                 raise InputError(
-                    "images came or went since the run was begun, and several have the same name",
+                    "images were added or removed since the run was started, and several have the same name",
                     subject=str(self._log.path),
                     hint="their outputs would be mixed up: run the new ones into a new folder",
                 )

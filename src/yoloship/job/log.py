@@ -279,7 +279,7 @@ def refuse_others(before: Facts, now: Facts, subject: str, hint: str = _LEAVE) -
     """
     if before.model_sha256 != now.model_sha256:
         raise InputError(
-            "the run was begun with another model", subject=subject, expected=f"SHA-256 {before.model_sha256[:12]}…",
+            "the run was started with another model", subject=subject, expected=f"SHA-256 {before.model_sha256[:12]}…",
             got=f"{now.model_sha256[:12]}…", hint=hint,
         )  # fmt: skip
     pairs = (("output", before.outputs, now.outputs), ("option", before.options, now.options))
@@ -287,7 +287,7 @@ def refuse_others(before: Facts, now: Facts, subject: str, hint: str = _LEAVE) -
         for name in sorted({*then, *given}):
             if then.get(name) != given.get(name):
                 raise InputError(
-                    f"the run was begun with another {kind}", subject=subject, expected=_said(name, then),
+                    f"the run was started with another {kind}", subject=subject, expected=_said(name, then),
                     got=_said(name, given), hint=hint,
                 )  # fmt: skip
 

@@ -125,7 +125,7 @@ def _whole(head: dict[str, Any], chunks: Sequence[bytes | memoryview], *, binary
     try:
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:  # a parameter of another kind
-        raise ProtocolError("a parameter has no form in JSON", got=str(error)[:100]) from error
+        raise ProtocolError("a parameter cannot be expressed in JSON", got=str(error)[:100]) from error
     data = visible_json(text).encode()
     return Encoded(b"".join([data, *chunks]), len(data)) if binary else Encoded(data, None)
 
@@ -207,7 +207,7 @@ class _Reader:
         found = tuple(self._tensor(form, name) for form, name in zip(forms, names, strict=True))
         if len(self._rest):
             raise ProtocolError(
-                "bytes are left behind the tensors", expected=f"as many as {_SIZE} says", got=f"{len(self._rest)} more"
+                "there are bytes after the tensors", expected=f"as many as {_SIZE} says", got=f"{len(self._rest)} more"
             )
         return found
 
@@ -314,7 +314,7 @@ def _refuse_twice(names: Iterable[str], key: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ProtocolError("a name is there twice", subject=key, got=shown(name))
+            raise ProtocolError("a name appears twice", subject=key, got=shown(name))
         seen.add(name)
 
 

@@ -62,18 +62,18 @@ def to_json(array: Array, datatype: str, name: str) -> list[Any]:
         ProtocolError: JSON has no form for the datatype or for a value: NaN, infinity, bytes that are not UTF-8.
     """
     if datatype in BINARY_ONLY:
-        raise ProtocolError(f"{datatype} has no form in JSON", subject=name, hint=_AS_BYTES)
+        raise ProtocolError(f"{datatype} cannot be expressed in JSON", subject=name, hint=_AS_BYTES)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ProtocolError("has NaN or infinity, which JSON cannot say", subject=name, hint=_AS_BYTES)
+        raise ProtocolError("has NaN or infinity, which JSON cannot express", subject=name, hint=_AS_BYTES)
     elements: list[Any] = array.ravel().tolist()
     if datatype != BYTES:
         return elements
     try:
         return [one.decode() for one in elements]
     except UnicodeDecodeError as error:
-        raise ProtocolError("has bytes that are not UTF-8, which JSON cannot say", subject=name, hint=_AS_BYTES) from (
-            error
-        )
+        raise ProtocolError(
+            "has bytes that are not UTF-8, which JSON cannot express", subject=name, hint=_AS_BYTES
+        ) from (error)
 
 
 def from_json(data: object, datatype: str, shape: Sequence[int], name: str) -> Array:
@@ -89,7 +89,9 @@ def from_json(data: object, datatype: str, shape: Sequence[int], name: str) -> A
         ProtocolError: they are too many or too few, of another type, or out of its range.
     """
     if datatype in BINARY_ONLY:
-        raise ProtocolError(f"{datatype} has no form in JSON", subject=name, hint="send it as bytes: binary_data_size")
+        raise ProtocolError(
+            f"{datatype} cannot be expressed in JSON", subject=name, hint="send it as bytes: binary_data_size"
+        )
     elements = _flat(data, shape, name)
     if datatype == BYTES:
         _check_types(elements, {str}, "texts", name)

@@ -163,7 +163,7 @@ def _describe(source: BuildSource, config: BuildConfig) -> str:
     words += [_profile(profile) for profile in profiles]
     if source.info is None:
         words.append(
-            "detect cannot run this engine, because its output has an unknown form; other TensorRT programs can run it"
+            "predict cannot run this engine, because its output has an unknown form; other TensorRT programs can run it"
         )
     if costs.activations is not None and costs.flops_hw is not None:
         batch = config.batch.maximum if config.batch else (source.info and source.info.batch) or 1

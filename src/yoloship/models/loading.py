@@ -375,7 +375,7 @@ def _written(file: Path | bytes, sha256: str, input_hw: _CanvasHw, batch: int | 
 
     checkpoint = read_checkpoint(file, aliases=choices.aliases)
     if checkpoint.sha256 != sha256:  # its graph would be cached under the SHA-256 of another file
-        raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
+        raise SessionError("was changed while it was being read", subject=checkpoint.name, hint="try again")
     if choices.class_names is not None:
         checkpoint = checkpoint.with_class_names(choices.class_names)
     config = GraphConfig(

@@ -95,12 +95,12 @@ def _collect(watcher: Any, feed: Feeds) -> None:
         raise GraphError(
             "the range of an activation cannot be measured",
             got=str(error)[:80],
-            hint="the float32 model is broken itself, or take the calibrator minmax (--calibrator)",
+            hint="the float32 model itself is broken, or use the calibrator minmax (--calibrator)",
         ) from error
 
 
 def _not_finite(activation: str | None) -> GraphError:
-    return GraphError("an activation is not finite", subject=activation, hint="the float32 model is broken itself")
+    return GraphError("an activation is not finite", subject=activation, hint="the float32 model itself is broken")
 
 
 def quantization_tools() -> Any:
@@ -203,7 +203,7 @@ def survey(sources: Sequence[Source], on_progress: OnProgress | None = None) -> 
         raise InputError(
             "every image has a single colour, so there is nothing to calibrate with",
             subject="calibration images",
-            expected="images like those in use",
+            expected="images like those in production",
             got=f"{plain} such as black frames",
         )
     return ImageSurvey(len(sources), len(sources) - len(seen), plain)

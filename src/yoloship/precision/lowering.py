@@ -205,9 +205,9 @@ def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
         return (refusal(model, model.graph.name[:60]) or error).problem
     if not all(map(finite, outputs)):
         raise GraphError(
-            "gives numbers that are not finite once it is in lower precision",
+            "gives numbers that are not finite in lower precision",
             subject=model.graph.name[:60],
-            hint="take float32 for other_layers (--other-layers), or another calibrator (--calibrator)",
+            hint="use float32 for other_layers (--other-layers), or another calibrator (--calibrator)",
         )
     return None
 

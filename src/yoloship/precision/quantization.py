@@ -112,7 +112,7 @@ class Disagreement:
                 "nothing is detected on any of the images, so agreement cannot be measured",
                 subject="calibration images",
                 expected=f"detections of at least {config.score_threshold:g}",
-                hint="give images like those in use, or 1 as max_drop (--max-drop) to quantize blindly",
+                hint="give images like those in production, or 1 as max_drop (--max-drop) to quantize blindly",
             )
 
     def __call__(self, model: Model) -> float:
@@ -218,7 +218,7 @@ class QuantizeConfig:
                 "float16 does not go with the placement inputs_and_outputs",
                 subject="other_layers",
                 expected="float32",
-                hint="take the placement inputs for TensorRT",
+                hint="use the placement inputs for TensorRT",
             )
         for name in ("max_drop", "score_threshold"):
             if not 0 <= getattr(self, name) <= 1:
@@ -305,7 +305,7 @@ def _with_float16_layers(
         raise GraphError(
             f"{config.precision} overflows in float16 between its layers",
             subject=model.graph.name[:60],
-            hint="take float32 for the other layers",
+            hint="use float32 for the other layers",
         )
     return replace(found, model=model)
 
@@ -316,7 +316,7 @@ def _check_finite(model: Model, means: Mapping[str, npt.NDArray[np.float64]], fe
     if wild is None and all(finite(outputs) for outputs in run_model(model, feeds)):
         return
     raise GraphError(
-        "gives numbers that are not finite, in float32 already",
+        "gives numbers that are not finite, even in float32",
         subject=model.graph.name[:60],
         got=f"NaN or infinity in {wild[:80]}" if wild else "NaN or infinity at the end",
         hint="the training has diverged, or the file is damaged",

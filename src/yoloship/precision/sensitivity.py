@@ -154,7 +154,7 @@ def search(
             subject=quantizer.model.graph.name[:60],
             expected=f"a drop of at most {max_drop:g}",
             got=f"{full_drop:.4f} with all of it quantized",
-            hint="allow a larger drop, calibrate with more images like those in use, or take float16",
+            hint="allow a larger drop, calibrate with more images like those in production, or take float16",
         )
     count, model, drop = best
     return Search(model, tuple(one.module for one in ranking[:count]), drop, full_drop, evaluations, ranking)
@@ -268,7 +268,7 @@ def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feed
             return converted, kept
         if not kept and not all(finite(outputs) for outputs in run_model(model, feeds)):
             raise GraphError(
-                "gives numbers that are not finite, in float32 already", subject=model.graph.name[:60],
+                "gives numbers that are not finite, even in float32", subject=model.graph.name[:60],
                 hint="the training has diverged",
             )  # fmt: skip
         more = _overflowing(emulated, half_values(converted), feeds) & {node.name for node in model.graph.node}
@@ -279,7 +279,7 @@ def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feed
         f"overflows in {precision}, whichever layers stay float32",
         subject=model.graph.name[:60],
         got=", ".join(kept)[:80] or None,
-        hint="take bfloat16, whose range is that of float32",
+        hint="use bfloat16, which has the range of float32",
     )
 
 

@@ -101,7 +101,7 @@ def _spec(flavour: Flavour, engine: Any, name: str, known: TensorSpec | None, su
             )  # fmt: skip
     found = extents_of(engine.get_tensor_shape(name))
     if found is None:
-        raise EngineError(f"TensorRT does not say the shape of its tensor {name!r}", subject=subject)
+        raise EngineError(f"TensorRT does not report the shape of its tensor {name!r}", subject=subject)
     names = known.shape if known is not None and len(known.shape) == len(found) else ()
     shape = tuple(
         extent if extent >= 0 else (names[axis] if names and isinstance(names[axis], str) else f"{name}.{axis}")

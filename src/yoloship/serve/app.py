@@ -72,4 +72,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         raise MethodError(request.method, ", ".join(sorted(allowed.split(", "))))
-    raise NotFoundError("there is no such address", subject=request.url.path[:200])
+    raise NotFoundError("there is no such endpoint", subject=request.url.path[:200])

@@ -61,7 +61,7 @@ class BodyBudget:
             BusyError: they would be too many.
         """
         if self.held_bytes + size_bytes > self._limit_bytes:
-            raise BusyError("the bodies of other requests fill the memory that is allowed for them")
+            raise BusyError("the memory for request bodies is full")
         self.held_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
@@ -101,7 +101,7 @@ async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget,
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientLeftError("the client left before the end of the body")
+                    raise ClientLeftError("the client disconnected before the end of the body")
                 part = message.get("body", b"")
                 if held + len(part) > limits.max_body_bytes:
                     raise too_long
@@ -193,11 +193,13 @@ def _images_of_json(body: bytes, *, with_urls: bool) -> tuple[list[GivenImage], 
     data = parse_json(body)
     if not isinstance(data, dict) or set(data) not in ({"image"}, {"images"}):
         got = sorted(data)[:5] if isinstance(data, dict) else type(data).__name__
-        raise BodyError("is not of the known form", expected='{"image": …} or {"images": […]}', got=str(got)[:100])
+        raise BodyError(
+            "does not have the expected form", expected='{"image": …} or {"images": […]}', got=str(got)[:100]
+        )
     is_list = "images" in data
     items = data["images"] if is_list else [data["image"]]
     if not isinstance(items, list):
-        raise BodyError("is not of the known form", expected="a list of images", got=type(items).__name__)
+        raise BodyError("does not have the expected form", expected="a list of images", got=type(items).__name__)
     return [_image_of_json(item, index, with_urls=with_urls) for index, item in enumerate(items)], is_list
 
 
@@ -208,13 +210,14 @@ def _image_of_json(item: Any, index: int, *, with_urls: bool) -> GivenImage:
     )
     if not is_known or not all(isinstance(value, str) for value in given.values()):
         raise BodyError(
-            f"image {index} is not of the known form", expected="base64, or an object of data or url, and perhaps name"
+            f"image {index} does not have the expected form",
+            expected="base64, or an object of data or url, and perhaps name",
         )
     name = clean_name(given.get("name"), index)
     if "url" in given:
         if not with_urls:
             raise InputError(
-                "this server fetches no images",
+                "this server does not fetch images by URL",
                 subject=f"image {index}",
                 hint="send their bytes, or start it with --allow-urls",
             )

@@ -71,17 +71,18 @@ class Guard:
         settings = self._state.settings
         if settings.hosts is not None and _host(headers.get(b"host", b"")) not in settings.hosts:
             raise InputError(
-                "this server is not called so", subject="Host", got=headers.get(b"host", b"").decode("latin-1")[:80],
+                "this server does not answer to this host name", subject="Host",
+                got=headers.get(b"host", b"").decode("latin-1")[:80],
                 hint="use an IP address or localhost, or start it with --allow-host NAME",
             )  # fmt: skip
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET":
-            raise InputError("requests of other web sites are not answered", subject="Sec-Fetch-Site")
+            raise InputError("requests from other web sites are refused", subject="Sec-Fetch-Site")
         if settings.keys is None or scope["path"] in self._open:
             return
         kind, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         key = bearer.strip() if kind.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
         if not key:
-            raise KeyRefusedError("there is no API key", hint="send it as: Authorization: Bearer KEY")
+            raise KeyRefusedError("the API key is missing", hint="send it as: Authorization: Bearer KEY")
         if not settings.keys.accept(key):
             raise KeyRefusedError("the API key is wrong")
 

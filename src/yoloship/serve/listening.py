@@ -72,7 +72,7 @@ def serve(
 
     Raises:
         InputError: the files for TLS cannot be used.
-        OutputError: the address cannot be listened at.
+        OutputError: the address cannot be listened on.
         YoloshipError: a model cannot be loaded.
     """
     failures: list[Exception] = []
@@ -187,7 +187,7 @@ def bound_socket(listening: Listening) -> socket.socket:
         subject = f"{listening.host}:{listening.port}"
         is_about_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
         hint = f"choose another --{'port' if is_about_port else 'host'}"
-        raise OutputError(f"cannot be listened at: {reason}", subject=subject, hint=hint) from error
+        raise OutputError(f"cannot be listened on: {reason}", subject=subject, hint=hint) from error
     sock.setblocking(False)
     return sock
 

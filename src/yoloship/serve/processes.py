@@ -60,7 +60,7 @@ def serve_together(
 
     Raises:
         InputError: this is not Linux, or the files for TLS cannot be used.
-        OutputError: the address cannot be listened at.
+        OutputError: the address cannot be listened on.
         SessionError: processes die as soon as they are started.
         YoloshipError: a model cannot be loaded.
     """

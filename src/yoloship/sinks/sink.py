@@ -91,7 +91,7 @@ def boxes_of(entry: Entry) -> Detections | None:
     if entry.result is None or isinstance(entry.result, Detections):
         return entry.result
     raise OutputError(
-        "has no boxes, which this format consists of",
+        "has no boxes, which this format needs",
         subject=entry.name,
         got=f"a result of the task {entry.result.task!r}",
         hint="write another format, such as JSON (--json)",

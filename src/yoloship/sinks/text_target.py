@@ -194,7 +194,7 @@ class ResumedFile(GrowingFile):
                     subject=str(self._path),
                     expected=f"at least {mark} bytes",
                     got=f"{there}",
-                    hint="begin anew: remove the log and the outputs",
+                    hint="start over: remove the log and the outputs",
                 )
             self._file.truncate(0)
             self._file.seek(0)

@@ -36,7 +36,7 @@ class CsvList(SourceList):
         else:
             raise InputError(
                 f"has no column {COLUMN!r}", subject=path, got=heading.strip()[:80] or "an empty first line",
-                hint=f"write {COLUMN} into the first line; or name the file .txt, and give one image a line",
+                hint=f"write {COLUMN} into the first line; or name the file .txt, and give one image per line",
             )  # fmt: skip
         column = cleaned.index(COLUMN)
         reader = csv.reader((text for _, text in texts), delimiter=delimiter, strict=True)

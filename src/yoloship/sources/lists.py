@@ -121,7 +121,7 @@ class SourceList(Source):
                 if kind:
                     others[name] = kind
             if not total:
-                raise InputError("names no images", subject=path, expected="one image, pattern or address a line")
+                raise InputError("names no images", subject=path, expected="one image, pattern or address per line")
             notes += finder.notes
             if repeated := before + total - len(names):
                 notes.append(f"{path}: left out {counted(repeated, 'line')} that name what another line names")

@@ -125,7 +125,7 @@ class PyavVideo:
             count += 1
             yield made
             if broken == MAX_BROKEN_IN_A_ROW:
-                yield Decoded(None, None, ImageError(f"was given up after {broken} broken frames in a row"))
+                yield Decoded(None, None, ImageError(f"was abandoned after {broken} damaged frames in a row"))
                 return
         self.is_at_end = True
         if cut:
@@ -154,7 +154,7 @@ class PyavVideo:
             except (self._av.FFmpegError, OSError) as error:
                 self._broke_off = True
                 hint = None if self._can_seek else "if it is an MP4 file that was not made for streaming, give its name"
-                yield Decoded(None, None, ImageError("cannot be read any further", got=_said(error), hint=hint))
+                yield Decoded(None, None, ImageError("cannot be read further", got=_said(error), hint=hint))
                 return
             if packet is None:
                 return

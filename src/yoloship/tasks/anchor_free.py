@@ -128,7 +128,7 @@ def check_heads(outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) ->
     )
     if not good:
         raise SessionError(
-            "the model's record contradicts its outputs", subject=subject,
+            "the model's metadata contradicts its outputs", subject=subject,
             expected=f"{count} maps, for each level of a box and of {len(info.class_names)} classes",
             got="; ".join(map(str, outputs))[:200], hint="export it again with yoloship",
         )  # fmt: skip

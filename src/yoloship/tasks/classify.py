@@ -49,7 +49,7 @@ class ScoresForm(Form["Floats"]):
         spec = outputs[0] if len(outputs) == 1 else None
         if spec is None or len(spec.shape) != 2 or (isinstance(spec.shape[1], int) and spec.shape[1] != classes):
             raise SessionError(
-                "the model's record contradicts its output", subject=subject,
+                "the model's metadata contradicts its output", subject=subject,
                 expected=f"one output (B, {classes})", got=", ".join(map(str, outputs))[:120],
                 hint="export it again with yoloship",
             )  # fmt: skip

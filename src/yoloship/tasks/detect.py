@@ -115,7 +115,7 @@ class RawForm(BoxForm):
             raise anchor_free_error(subject, spec.shape_text)
         if not rows.fits(spec.shape, columns):
             raise SessionError(
-                "the model's record contradicts its output",
+                "the model's metadata contradicts its output",
                 subject=subject,
                 expected=f"{rows.shape_text(columns)} for {classes} classes",
                 got=str(spec),
@@ -395,7 +395,7 @@ class End2EndForm(BoxForm):
         columns = END2END_COLUMNS + info.extra_columns
         if len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != columns) or info.head != "one2one":
             raise SessionError(
-                "the model's record contradicts its output", subject=subject,
+                "the model's metadata contradicts its output", subject=subject,
                 expected=f"(B, k, {columns}) of the head 'one2one'", got=f"{outputs[0]} of {info.head!r}",
             )  # fmt: skip
 

@@ -76,7 +76,7 @@ class SegmentForm(Form[Segments]):
         channels = outputs[place].shape[1]
         if isinstance(channels, int) and channels != info.extra_columns:
             raise SessionError(
-                "has another number of prototypes than mask coefficients", subject=subject,
+                "has a different number of prototypes than mask coefficients", subject=subject,
                 expected=str(info.extra_columns), got=str(outputs[place]),
             )  # fmt: skip
         _BOXES.check(_without(outputs, place), info, subject)

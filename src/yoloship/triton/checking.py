@@ -213,7 +213,7 @@ def _common(local: Detector, remote: Remote, subject: str) -> Measure:
         )  # fmt: skip
     if not _same_classes(here, there):
         raise InputError(
-            "has other classes", subject=subject, expected=_listed(here.class_names), got=_listed(there.class_names)
+            "has different classes", subject=subject, expected=_listed(here.class_names), got=_listed(there.class_names)
         )
     if here.keypoint_shape != there.keypoint_shape:
         raise InputError(

@@ -67,7 +67,7 @@ def class_map(model_names: Sequence[str], dataset_names: Sequence[str], subject:
         )
     absent = [name for name in wanted if name not in own][:3] or ["the same name twice"]
     raise InputError(
-        "has other classes than the dataset",
+        "has different classes from the dataset",
         subject=subject,
         expected=f"the {len(wanted)} classes of the dataset, or as many",
         got=f"{len(own)} classes, without {', '.join(map(repr, absent))}",

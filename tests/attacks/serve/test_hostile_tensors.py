@@ -129,7 +129,7 @@ def test_any_value_in_any_field_is_answered(port: int) -> None:
         ({"shape": [2**62, 4]}, "shape is not a list of extents"),
         ({"shape": [2**15, 2**15, 2]}, "too many elements"),
         ({"shape": [-1, 3, 64, 64]}, "shape is not a list of extents"),
-        ({"shape": [0, 3, 64, 64], "parameters": {"binary_data_size": 0}}, "bytes are left behind"),
+        ({"shape": [0, 3, 64, 64], "parameters": {"binary_data_size": 0}}, "there are bytes after the tensors"),
         ({"datatype": "FP64"}, "expected 98304 bytes, got 49152"),
         ({"datatype": "FLOAT"}, "no such datatype"),
         ({"name": "x"}, "expected images, got x"),
@@ -155,8 +155,8 @@ def test_a_length_of_the_json_that_lies_is_refused(port: int, head_bytes: str) -
 def test_names_that_are_there_twice_are_refused(port: int) -> None:
     form = {**INPUT, "parameters": {"binary_data_size": len(RAW)}}
     head = json.dumps({"inputs": [form, form]}).encode()
-    assert "inputs: a name is there twice" in refused(port, head + RAW * 2, len(head))
-    assert "a key is there twice" in refused(port, b'{"inputs": [], "inputs": []}')
+    assert "inputs: a name appears twice" in refused(port, head + RAW * 2, len(head))
+    assert "a key appears twice" in refused(port, b'{"inputs": [], "inputs": []}')
 
 
 def test_numbers_that_json_does_not_have_are_refused(port: int) -> None:
@@ -170,7 +170,7 @@ def test_numbers_that_json_does_not_have_are_refused(port: int) -> None:
 def test_not_a_number_in_the_images_is_the_clients_own_affair(port: int) -> None:
     head = json.dumps({"inputs": [{**INPUT, "parameters": {"binary_data_size": len(RAW)}}]}).encode()
     nan = struct.pack("<f", float("nan")) * (len(RAW) // 4)
-    assert "NaN or infinity, which JSON cannot say" in refused(port, head + nan, len(head))
+    assert "NaN or infinity, which JSON cannot express" in refused(port, head + nan, len(head))
 
 
 def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(port: int) -> None:

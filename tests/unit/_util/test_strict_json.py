@@ -21,8 +21,8 @@ def test_a_document_is_read_as_text_or_as_bytes() -> None:
     [
         ('{"a": NaN}', "NaN is not JSON"),
         ("[-Infinity]", "-Infinity is not JSON"),
-        ('{"a": 1, "a": 1}', "a key is there twice"),
-        ('[{"b": {"a": 1, "a": 2}}]', "a key is there twice"),
+        ('{"a": 1, "a": 1}', "a key appears twice"),
+        ('[{"b": {"a": 1, "a": 2}}]', "a key appears twice"),
         ("{", "Expecting property name"),
         (b"\xff\xfe\xfd", "codec can't decode"),
     ],

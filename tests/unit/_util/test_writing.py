@@ -176,11 +176,17 @@ def test_a_folder_and_a_socket_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_became_a_folder_or_a_link_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "a"
-    with pytest.raises(OutputError, match="became something else while it was written"), replacing(target):
+    with (
+        pytest.raises(OutputError, match="was replaced by something else while it was being written"),
+        replacing(target),
+    ):
         target.mkdir()
     target.rmdir()
     (tmp_path / "victim").write_bytes(b"theirs")
-    with pytest.raises(OutputError, match="became something else while it was written"), replacing(target):
+    with (
+        pytest.raises(OutputError, match="was replaced by something else while it was being written"),
+        replacing(target),
+    ):
         target.symlink_to("victim")
     assert (tmp_path / "victim").read_bytes() == b"theirs"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "victim"]

@@ -83,7 +83,7 @@ def test_the_query_of_an_address_is_in_no_name_and_may_not_differ(store: Store) 
     found = find([f"s3://cams/a{query}", "s3://cams/c"])
     assert found.names == ["s3://cams/a/2.jpg", "s3://cams/a/10.jpg", "s3://cams/c/4.jpg"]
     assert found.queries == {"s3://cams": query}
-    with pytest.raises(InputError, match="two ways to reach it"):
+    with pytest.raises(InputError, match="two different connection settings"):
         find([f"s3://cams/a{query}", "s3://cams/c?region=x"])
 
 

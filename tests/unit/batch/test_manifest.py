@@ -90,7 +90,7 @@ def test_what_is_not_a_manifest_is_refused(data: bytes) -> None:
     [
         (b"", "damaged|changed or removed"),
         (b"\x1f\x8b", "damaged"),
-        (gzip.compress(b'"a"\n'), "changed or removed since the batch was begun: expected 4 names, got 1"),
+        (gzip.compress(b'"a"\n'), "changed or removed since the batch was started: expected 4 names, got 1"),
         (gzip.compress(b"3\n"), "damaged"),
         (gzip.compress(b"{\n"), "damaged"),
         (gzip.compress(b'"\\ud800"\n' * 4), "damaged"),

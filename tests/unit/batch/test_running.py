@@ -78,7 +78,7 @@ def test_it_goes_on_with_the_images_that_it_had_and_with_its_own_parts(tmp_path:
     names = [*NAMES[1:], "new.jpg", "newer.jpg"]
     batch = open_batch(LocalFolder(tmp_path), other, names, resume=True, say=said.append)
     assert said == [
-        "images came or went since the batch was begun (2 new images, 1 gone): it goes on with the images that it had"
+        "images were added or removed since the batch was started (2 new images, 1 gone): it keeps its original images"
     ]
     assert list(batch.names) == NAMES
     assert batch.manifest.parts == WANTED.parts

@@ -161,7 +161,7 @@ NOT_CHECKPOINTS = {
     ),
     "torchscript": (
         forge.zip_bytes(forge.end(forge.NONE), others={"constants.pkl": b"", "code/__torch__.py": b""}),
-        "best.pt: is a TorchScript archive, not a checkpoint; give the .pt of the training that it was exported from",
+        "best.pt: is a TorchScript archive, not a checkpoint; give the .pt that it was exported from",
     ),
     "zip without data.pkl": (
         forge.zip_bytes(b"").replace(b"data.pkl", b"data.txt"),
@@ -182,7 +182,7 @@ NOT_CHECKPOINTS = {
     "state dict": (
         forge.zip_bytes(forge.end(forge.table({"0.weight": forge.tensor(forge.storage("0", 24), (24,), (1,))}))),
         "best.pt: holds weights without an architecture (a state_dict of 1 tensor), which look like another network "
-        "(0.weight, …): expected a ResNet, the only architecture that can be told from its tensors, got no "
+        "(0.weight, …): expected a ResNet, the only architecture that can be recognised from its tensors, got no "
         "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
         "save the whole model: torch.save({'model': model}, path)",
     ),
@@ -191,8 +191,8 @@ NOT_CHECKPOINTS = {
             forge.end(forge.table({"model": forge.table({"w": forge.tensor(forge.storage("0", 24), (24,), (1,))})}))
         ),
         "best.pt: holds weights without an architecture (a state_dict of 1 tensor under 'model'), which look like "
-        "another network (w, …): expected a ResNet, the only architecture that can be told from its tensors, got no "
-        "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
+        "another network (w, …): expected a ResNet, the only architecture that can be recognised from its tensors, got "
+        "no conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
         "save the whole model: torch.save({'model': model}, path)",
     ),
     "no model": (

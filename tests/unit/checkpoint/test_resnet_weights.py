@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a stem of small images": (
         having(conv1__weight=np.ones((4, 3, 3, 3), "f4")),
-        "a ResNet-18 whose first convolution is 3x3; its step, and whether pooling follows, cannot be told",
+        "a ResNet-18 whose first convolution is 3x3; its stride, and whether pooling follows, are unknown",
     ),
     "a classifier of several layers": (
         having(fc__0__weight=np.ones((8, 32), "f4"), fc__3__weight=np.ones((3, 8), "f4")),

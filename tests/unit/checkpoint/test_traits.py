@@ -50,7 +50,7 @@ def test_strides_that_are_no_whole_pixels_are_refused(value: float) -> None:
 
 
 def test_a_detector_without_strides_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"its head, a 'models\.yolo\.Detect', says no strides"):
+    with pytest.raises(CheckpointError, match=r"its head, a 'models\.yolo\.Detect', does not state its strides"):
         with_head("models.yolo.Model", "models.yolo.Detect", {})
 
 

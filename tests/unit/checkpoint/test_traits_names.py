@@ -121,7 +121,7 @@ def test_without_names_classes_are_numbered() -> None:
 
 def test_without_names_and_without_a_count_there_is_only_the_reason() -> None:
     found = read_names(None, None, Limits())
-    assert found.problem == "says neither its class names nor how many classes it has"
+    assert found.problem == "does not state its class names or its number of classes"
 
 
 def test_names_beside_the_model_count_if_it_has_none() -> None:

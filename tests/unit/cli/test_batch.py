@@ -56,7 +56,7 @@ def test_lost_parts_are_made_again_and_an_ended_batch_has_nothing_left(work: Pat
     assert "out: 40 images in 6 parts; 37 cat" in again.err
     assert batches.files(work / "out") == before
     done = run(*COMMAND, "--resume")
-    assert "nothing is left to do: 40 images done before (out)" in done.err
+    assert "nothing left to do: 40 images done before (out)" in done.err
     assert done.code == 1
 
 
@@ -78,7 +78,7 @@ def test_another_model_of_the_same_name_is_refused(work: Path) -> None:
     (work / "out" / "part-00000.parquet").unlink()
     model = work / "cat.onnx"
     model.write_bytes(model.read_bytes() + b"\x0a\x00")
-    assert "begun with another model: expected SHA-256" in run(*COMMAND, "--resume").error
+    assert "started with another model: expected SHA-256" in run(*COMMAND, "--resume").error
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process is killed in another way there")
@@ -101,7 +101,7 @@ def test_a_stopped_batch_goes_on_to_the_same_files(work: Path, number: int) -> N
         code = process.wait()
     if number == signal.SIGINT:
         assert code == 130
-        assert "out has what is done: the same command with --resume goes on" in said
+        assert "out holds the finished parts: run the same command with --resume to continue" in said
         assert "Traceback" not in said
     there = len(batches.files(work / "out"))
     assert 4 <= there < COUNT
@@ -172,7 +172,7 @@ def test_images_and_results_may_be_in_an_object_store(work: Path) -> None:
         assert rows[10]["error"] == "s3://days/day/gone.png: does not exist"
         again = run("batch", "cat.onnx", "s3://days/day", "list.txt", "-o", "s3://results/found", "--format", "jsonl",
                     "--resume")  # fmt: skip
-        assert "nothing is left to do: 11 images done before (s3://results/found)" in again.err
+        assert "nothing left to do: 11 images done before (s3://results/found)" in again.err
         assert "does not exist" in run("batch", "cat.onnx", "s3://days/day", "-o", "s3://nobody/x").error
 
 

@@ -110,7 +110,7 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(work: Path) -> 
         port = taken.getsockname()[1]
         done = run("predict", "missing.onnx", "a.png", "--show-at", port)
     assert done.code == 1
-    assert f"127.0.0.1:{port}: cannot be listened at" in done.err
+    assert f"127.0.0.1:{port}: cannot be listened on" in done.err
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,6 @@ def test_who_is_elsewhere_is_told_how_to_look(
         port = free.getsockname()[1]
     opened_page(f"0.0.0.0:{port}", DrawStyle()).close()
     told = capsys.readouterr().err
-    assert f"warning: everybody who reaches port {port}" in told
-    assert "write the IP address of this machine instead of 0.0.0.0" in told
+    assert f"warning: anyone who can reach port {port}" in told
+    assert "use the IP address of this machine instead of 0.0.0.0" in told
     assert "ssh" not in told

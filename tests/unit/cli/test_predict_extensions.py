@@ -197,7 +197,7 @@ def test_the_help_shows_what_third_parties_add_and_says_what_it_leaves_out(insta
     assert sorted(ran.err.splitlines(), reverse=True) == [
         "warning: the sink 'taken' is left out: its option --csv is taken",
         "warning: broken: the sink that their-package adds cannot be imported: module 'their_sink' has no attribute "
-        "'Missing': expected their_sink:Missing; install a version of it that fits, or uninstall it",
+        "'Missing': expected their_sink:Missing; install a compatible version, or uninstall it",
     ]
 
 

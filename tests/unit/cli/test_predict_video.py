@@ -125,5 +125,5 @@ def test_images_have_no_frames_to_leave_out() -> None:
     assert cv2.imwrite("a.png", np.zeros((64, 96, 3), np.uint8))
     ran = run("predict", "cat.onnx", "a.png", "--no-draw", "--vid-stride", "2")
     assert (ran.code, ran.out) == (2, "")
-    assert "--vid-stride: only videos and cameras have frames to leave out" in ran.err
+    assert "--vid-stride: only videos and cameras have frames to skip" in ran.err
     assert run("predict", "cat.onnx", "a.png", "clip.mp4", "--no-draw", "--vid-stride", "2").code == 0

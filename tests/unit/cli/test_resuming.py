@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_again_and_again_leaves_what_a_whole_run_leaves() -
 def test_a_run_that_is_stopped_says_how_to_go_on_and_loses_nothing(number: signal.Signals) -> None:
     code, said = stopped_after(5, number, SLOW)
     assert code == 128 + number, said
-    assert "out.resume knows what is done: give the same command to go on\n" in said
+    assert "out.resume records what is done: run the same command again to continue\n" in said
     with Log.open(Path("out.resume")) as log:
         done = len(log.contents.done)
     assert done == records() >= 5  # nothing is done twice
@@ -122,7 +122,7 @@ def test_a_finished_run_has_nothing_left_and_does_new_images() -> None:
     ran = run(*COMMAND)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
-        f"nothing is left to do: {COUNT} images done before (out.resume)\nerror: 3 of {COUNT} images failed\n"
+        f"nothing left to do: {COUNT} images done before (out.resume)\nerror: 3 of {COUNT} images failed\n"
     )
     assert outputs() == before
     write("00-new.png", 0)
@@ -149,7 +149,7 @@ def test_a_full_disk_is_gone_on_from_when_there_is_room_again(monkeypatch: pytes
         patch.setattr(writing, "create_part", full)
         ran = run(*COMMAND)
     assert ran.code == 1
-    assert "out.resume knows what is done: give the same command to go on\n" in ran.err
+    assert "out.resume records what is done: run the same command again to continue\n" in ran.err
     assert ran.err.splitlines()[-1].endswith("cannot be written: No space left on device; free some space")
     assert run(*COMMAND).code == 1
     assert outputs() == whole()
@@ -168,14 +168,14 @@ def test_another_command_with_the_same_log_is_refused(change: tuple[str, ...], s
     before = outputs()
     ran = run(*COMMAND, *change)
     assert ran.code == 1
-    assert ran.err.startswith(f"error: out.resume: the run was begun with {said}; give the same command, or remove")
+    assert ran.err.startswith(f"error: out.resume: the run was started with {said}; give the same command, or remove")
     assert outputs() == before
 
 
 def test_another_model_with_the_same_log_is_refused() -> None:
     run(*COMMAND)
     Path("two.onnx").write_bytes(finds_a_cat((64, 128)).SerializeToString())
-    assert "the run was begun with another model: expected SHA-256" in run(*COMMAND).err
+    assert "the run was started with another model: expected SHA-256" in run(*COMMAND).err
 
 
 def test_a_run_that_another_one_is_writing_is_refused() -> None:
@@ -227,4 +227,4 @@ def test_a_log_and_its_outputs_can_be_moved_together(work: Path, monkeypatch: py
         if path.name != "moved":
             path.rename(work / "moved" / path.name)
     monkeypatch.chdir(work / "moved")
-    assert "nothing is left to do" in run(*COMMAND).err
+    assert "nothing left to do" in run(*COMMAND).err

@@ -97,7 +97,7 @@ def test_calibration_is_kept(requests: Requests) -> None:
         ({"protected": "x.engine"}, "protected: wrong type"),
         ({"precision": "int8", "calibrate": "p", "max_drop": 2}, "max_drop: out of range"),
         ({"config": 3}, "config: wrong type: expected a BuildConfig, got int"),
-        ({"precision": "int8"}, "calibrate: int8 needs images like those in use"),
+        ({"precision": "int8"}, "calibrate: int8 needs images like those in production"),
         ({"calibrate": "photos"}, "calibrate: has no effect"),
         ({"model": "best.onnx", "input_form": "image"}, "best.onnx: the input and output of an ONNX file are fixed"),
         ({"model": "best.onnx", "aliases": {"a.B": "models.common.C3"}}, "aliases are for checkpoints"),

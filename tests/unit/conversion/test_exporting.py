@@ -57,7 +57,7 @@ def test_keywords_decide_what_is_written(best: Path) -> None:
         ({"batch": 0}, "batch: is not a batch size: expected 1 or more, got 0"),
         ({"batch": "two"}, "batch: is not a batch size"),
         ({"precision": "fp4"}, "precision: there is no such precision: expected float32, float16"),
-        ({"precision": "int8"}, "calibrate: int8 needs images like those in use; name a folder"),
+        ({"precision": "int8"}, "calibrate: int8 needs images like those in production; name a folder"),
         ({"max_drop": 0.1}, "max_drop: has no effect: it is for the precisions int8 and float8: got float32"),
         ({"score_threshold": 0.1}, "score_threshold: has no effect, because there is no NMS in the graph"),
         ({"output_form": "nms", "iou_threshold": 2}, "iou_threshold: .* expected a number from 0 to 1, got 2"),

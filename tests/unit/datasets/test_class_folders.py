@@ -38,7 +38,7 @@ def test_folders_of_other_names_count_in_their_order_if_they_are_as_many(tmp_pat
 def test_folders_that_are_classes_but_for_upper_case_do_not_count_in_their_order(tmp_path: Path) -> None:
     for name in ("Owl/1.jpg", "CAT/1.jpg", "Zebra/1.jpg"):
         write_image(tmp_path / name)
-    with pytest.raises(InputError, match=r"Owl: is not in the place of its class: expected class 1 'dog'"):
+    with pytest.raises(InputError, match=r"Owl: is not at the position of its class: expected class 1 'dog'"):
         read_class_dataset(tmp_path, "val", INFO)
 
 

@@ -36,7 +36,7 @@ def test_the_same_names_and_other_names_of_the_same_number_are_taken() -> None:
 
 
 def test_another_number_of_classes_is_refused() -> None:
-    with pytest.raises(InputError, match=r"d\.yaml: has other classes than the model: expected 3 classes, got 2"):
+    with pytest.raises(InputError, match=r"d\.yaml: has different classes from the model: expected 3 classes, got 2"):
         check_classes(replace(EMPTY, class_names=("cat", "dog")), model_info())
 
 

@@ -89,7 +89,7 @@ def test_a_missing_image_and_one_of_another_size_are_left_out_and_said(tmp_path:
     ("change", "problem"),
     [
         ({"images": []}, "has no images"),
-        ({"images": {}}, "is not a dataset in COCO's form"),
+        ({"images": {}}, "is not a dataset in COCO format"),
         ({"images": [{"file_name": "a.jpg", "height": 1, "width": 1}]}, r"images\[0\] has no id"),
         ({"images": [{"id": 1, "file_name": "../a.jpg"}]}, r"images\[0\] has no file name below"),
         ({"images": [{"id": 1, "file_name": "/a.jpg", "height": 1, "width": 1}]}, "has no file name below"),
@@ -122,8 +122,8 @@ def test_a_file_that_is_wrong_is_refused_with_the_entry(tmp_path: Path, change: 
         ('{"images": [{"id": ' + "9" * 5000 + "}]}", "is not JSON"),
         ("", "is not JSON"),
         ("\ufeff{", "is not JSON"),
-        ("[]", "is not a dataset in COCO's form: .*; results .* are not a dataset"),
-        ("{}", "is not a dataset in COCO's form"),
+        ("[]", "is not a dataset in COCO format: .*; results .* are not a dataset"),
+        ("{}", "is not a dataset in COCO format"),
     ],
 )
 def test_hostile_json_ends_in_one_line(tmp_path: Path, text: str, problem: str) -> None:

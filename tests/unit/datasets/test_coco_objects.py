@@ -99,7 +99,7 @@ def test_keypoints_are_those_of_the_model() -> None:
 
 @pytest.mark.parametrize("points", [None, [1, 2, 2], [1, 2, 3, 0, 0, 0], [1, 2, 0.5, 0, 0, 0], [1, 2, 2, 0, 0, "0"]])
 def test_other_keypoints_are_refused(points: object) -> None:
-    with pytest.raises(InputError, match="has not the model's keypoints: expected x, y, v for 2 points"):
+    with pytest.raises(InputError, match="does not have the model's keypoints: expected x, y, v for 2 points"):
         read({"keypoints": points}, POSE)
 
 

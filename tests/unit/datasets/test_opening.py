@@ -30,7 +30,7 @@ def test_other_forms_are_told_by_what_is_there(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "voc", info=model_info()).kind == "voc"
     write_image(tmp_path / "folders" / "val" / "cat" / "a.jpg")
     assert open_dataset(tmp_path / "folders", info=model_info("classify")).kind == "folders"
-    with pytest.raises(InputError, match="is not a dataset in COCO's form"):
+    with pytest.raises(InputError, match="is not a dataset in COCO format"):
         open_dataset(write_text(tmp_path / "a.json", "{}"), info=model_info())
 
 
@@ -48,7 +48,7 @@ def test_what_is_not_there_or_not_for_the_model_is_refused(tmp_path: Path) -> No
     yaml = write_yolo(tmp_path, {"a.jpg": ROW})
     with pytest.raises(InputError, match="is not a dataset for classification"):
         open_dataset(yaml, info=model_info("classify"))
-    with pytest.raises(InputError, match="images: is for datasets in COCO's form"):
+    with pytest.raises(InputError, match="images: is for datasets in COCO format"):
         open_dataset(yaml, info=model_info(), images=tmp_path)
     with pytest.raises(InputError, match="no dataset can be read for the task 'depth'"):
         open_dataset(yaml, info=replace(model_info(), task="depth"))

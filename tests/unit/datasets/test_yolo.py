@@ -88,7 +88,7 @@ def test_a_path_that_goes_up_one_folder_too_far_is_found_and_said(tmp_path: Path
         ("val: {a: 1}\nnames: [a]\n", "val is not a path or a list of paths"),
         ("val: 5\nnames: [a]\n", "val is not a path"),
         ("path: 5\nval: images\nnames: [a]\n", "path is not text"),
-        ("val: nowhere\nnames: [a]\n", "val: no such folder or list: got .*nowhere; 'path:' is taken from"),
+        ("val: nowhere\nnames: [a]\n", "val: no such folder or list: got .*nowhere; 'path:' is relative to"),
         ("- a\n", "is not a mapping"),
     ],
 )

@@ -269,7 +269,7 @@ def test_rect_groups_images_by_canvas() -> None:
 
 
 def test_rect_needs_a_dynamic_graph() -> None:
-    with pytest.raises(InputError, match="rectangular input needs a graph of dynamic height and width: got 64×96"):
+    with pytest.raises(InputError, match="rectangular input needs a graph with dynamic height and width: got 64×96"):
         detector(shape_mode="rect")
 
 

@@ -35,7 +35,7 @@ def test_the_canvas_is_the_graphs_own_where_it_has_one(input_hw: Any, imgsz: Any
         (((None, 96), (64, 64)), "expected any×96, got 64×64"),
         (((None, None), (100, 96)), "imgsz: the size is not a multiple of the model's stride: expected n × 32"),
         (((None, None), (0, 96)), "imgsz: the size is not a multiple"),
-        (((64, 96), None, "rect"), "rectangular input needs a graph of dynamic height and width: got 64×96"),
+        (((64, 96), None, "rect"), "rectangular input needs a graph with dynamic height and width: got 64×96"),
         (((None, 96), None, "rect"), "got dynamic×96"),
         (((64, 96), None, "oval"), "shape_mode: no such mode: expected square or rect, got 'oval'"),
     ],

@@ -105,7 +105,7 @@ def test_files_are_refused_for_models_that_they_cannot_feed(source: object) -> N
     with pytest.raises(InputError) as caught:
         Watched(5).detector(source)
     assert "the model takes images of 5 channels, which image files do not have" in str(caught.value)
-    assert "hand over arrays (height, width, 5) in Python" in str(caught.value)
+    assert "pass arrays (height, width, 5) in Python" in str(caught.value)
 
 
 @pytest.mark.parametrize("image", [COLOUR, GREY, Image.new("RGB", (9, 9)), np.zeros((4, 5, 5), np.float32), 7])

@@ -117,7 +117,7 @@ def test_a_setter_that_warns_in_the_log_is_noticed() -> None:
             messages.heard.append(("WARNING", "setFlag() is unsupported"))
 
     assert refusal(Talker(), BuildConfig(version_compatible=True), messages) == (
-        "version_compatible: the installed TensorRT does not take this option: "
+        "version_compatible: the installed TensorRT does not accept this option: "
         "got setFlag() is unsupported; leave it out"
     )
 

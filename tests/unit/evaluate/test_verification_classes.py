@@ -111,7 +111,7 @@ def test_models_that_cannot_be_compared_are_refused(images: list[Path]) -> None:
     other = replace(INFO, transform=transform_of("torchvision-v1:mean=0/0/0,std=1/1/1", HW))
     renamed = replace(INFO, class_names=("a", "b"))
     with model() as one, model(info=other) as cut, model(info=renamed) as named:
-        with pytest.raises(InputError, match="b: the two models see other parts of an image"):
+        with pytest.raises(InputError, match="b: the two models see different parts of an image"):
             verify(("a", one), ("b", cut), images)
         with pytest.raises(InputError, match="the two models have different classes"):
             verify(("a", one), ("b", named), images)

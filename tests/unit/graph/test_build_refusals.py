@@ -87,7 +87,7 @@ WRONG: list[tuple[Module, str]] = [
     (MAKE.conv2d(8, 8, 3, stride=(0, 1)), "bad 'stride'"),
     (MAKE.conv2d(8, 8, 3, dilation=(99, 99)), "window is larger than its input"),
     (changed(MAKE.conv2d(8, 8), groups=3), "groups do not divide the output channels"),
-    (MAKE.conv2d(4, 8), "takes another number of channels: expected 4, got 8"),
+    (MAKE.conv2d(4, 8), "takes a different number of channels: expected 4, got 8"),
     (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "ceil_mode": True}), "ceil_mode is not supported with this value"),
     (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "return_indices": True}), "return_indices is not supported"),
     (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "padding": 2}), "padding is more than half the window"),

@@ -153,7 +153,7 @@ def test_what_was_added_anywhere_is_refused_by_place_class_and_name(place: str) 
 
     message = refusal(hand, at(hand.module, place, lambda one: with_children(one, extra=gate())))
     if place == "model.13.m":
-        assert "has another number of convolutions: expected 1, got 2" in message
+        assert "has a different number of convolutions: expected 1, got 2" in message
     elif not message.startswith(f"hand.pt: {place}.extra (models.common.SE)"):  # a container's child is a layer
         assert where in message
         assert "child 'extra' (models.common.SE) is not part of" in message

@@ -117,7 +117,9 @@ def test_images_that_are_gone_keep_their_place() -> None:
 
 def test_outputs_of_equal_names_are_not_mixed_up_by_new_images() -> None:
     did(Path("x"), images("p/a.jpg", "q/a.jpg"), 1)
-    with pytest.raises(InputError, match="images came or went since the run was begun, and several have the same name"):
+    with pytest.raises(
+        InputError, match="images were added or removed since the run was started, and several have the same name"
+    ):
         did(Path("x"), images("p/a.jpg", "o/a.jpg", "q/a.jpg"), 9)
     assert did(Path("x"), images("p/a.jpg", "o/a.jpg", "q/a.jpg"), 9, folders=False) == ["o/a.jpg", "q/a.jpg"]
 

@@ -98,8 +98,8 @@ def test_a_request_of_no_inputs_that_says_so_is_one() -> None:
         (request(inputs=[{**ONE, "dtype": 1}]), "x: has a field that the protocol does not have"),
         (request(outputs=[{"name": "y", "shape": [1]}]), r"outputs\[0\]: has a field"),
         (request(outputs=[{"name": ""}]), r"outputs\[0\]: name is not a text: expected 1 to 1000 characters, got ''"),
-        (request(outputs=[{"name": "y"}] * 2), "outputs: a name is there twice: got 'y'"),
-        (request(inputs=[ONE, ONE]), "inputs: a name is there twice: got 'x'"),
+        (request(outputs=[{"name": "y"}] * 2), "outputs: a name appears twice: got 'y'"),
+        (request(inputs=[ONE, ONE]), "inputs: a name appears twice: got 'x'"),
         (request(inputs=[{**ONE, "name": None}]), r"inputs\[0\]: name is not a text"),
         (request(inputs=[{**ONE, "name": "x" * 1001}]), r"inputs\[0\]: name is not a text"),
         (request(inputs=[{**ONE, "datatype": "FLOAT"}]), "x: there is no such datatype: expected BOOL, .* got 'FLOAT'"),
@@ -149,7 +149,7 @@ def binary_request(size: Any, rest: bytes, shape: object = (2,)) -> tuple[bytes,
         ("2", b"ab", "got '2'"),
         (2**70, b"ab", "expected 0 to 2"),
         (1, b"a", r"x: the bytes of the tensor are not those of INT8\[2\]: expected 2 bytes, got 1"),
-        (2, b"abc", "bytes are left behind the tensors: expected as many as binary_data_size says, got 1 more"),
+        (2, b"abc", "there are bytes after the tensors: expected as many as binary_data_size says, got 1 more"),
     ],
 )
 def test_bytes_that_do_not_fit_their_tensor_are_refused(size: Any, rest: bytes, words: str) -> None:
@@ -165,7 +165,7 @@ def test_a_head_that_is_not_within_the_body_is_refused(head_bytes: int) -> None:
 
 
 def test_bytes_behind_a_head_of_json_tensors_are_refused() -> None:
-    with pytest.raises(ProtocolError, match="bytes are left behind the tensors"):
+    with pytest.raises(ProtocolError, match="there are bytes after the tensors"):
         decode_request(request() + b"more", len(request()))
 
 
@@ -194,7 +194,7 @@ def test_an_answer_that_does_not_follow_the_protocol_is_refused() -> None:
 
 
 def test_a_parameter_that_json_does_not_have_is_not_sent() -> None:
-    with pytest.raises(ProtocolError, match="a parameter has no form in JSON"):
+    with pytest.raises(ProtocolError, match="a parameter cannot be expressed in JSON"):
         encode_request(InferRequest((), parameters={"a": float("nan")}))
 
 

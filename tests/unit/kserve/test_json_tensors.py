@@ -54,8 +54,8 @@ def test_tensors_of_no_elements_and_of_no_dimensions_are_read(data: list[Any], s
         ([10**400], "FP64", (1,), "out of range"),
         ([1e39], "FP32", (1,), "out of range"),
         ([float("inf")], "FP64", (1,), "out of range"),
-        ([1], "FP16", (1,), "FP16 has no form in JSON; send it as bytes"),
-        ([1], "BF16", (1,), "BF16 has no form in JSON"),
+        ([1], "FP16", (1,), "FP16 cannot be expressed in JSON; send it as bytes"),
+        ([1], "BF16", (1,), "BF16 cannot be expressed in JSON"),
     ],
 )
 def test_elements_that_do_not_fit_are_refused(data: Any, datatype: str, shape: tuple[int, ...], words: str) -> None:
@@ -68,7 +68,7 @@ def test_elements_that_do_not_fit_are_refused(data: Any, datatype: str, shape: t
     [
         (np.array([np.nan], np.float32), "NaN or infinity"),
         (np.array([-np.inf]), "NaN or infinity"),
-        (np.array([1], np.float16), "FP16 has no form in JSON; ask for it as bytes"),
+        (np.array([1], np.float16), "FP16 cannot be expressed in JSON; ask for it as bytes"),
         (np.array([b"\xff"]), "not UTF-8"),
     ],
 )
@@ -95,7 +95,7 @@ def test_the_ends_of_each_range_are_kept(datatype: str) -> None:
         (b"[]", "the JSON is not an object: got list"),
         (b'{"a": NaN}', "NaN is not JSON"),
         (b'{"a": -Infinity}', "Infinity is not JSON"),
-        (b'{"a": 1, "a": 2}', "a key is there twice"),
+        (b'{"a": 1, "a": 2}', "a key appears twice"),
         (b'\xff{"a": 1}', "the JSON is not valid"),
         (b'{"a":' + b"[" * 100_000, "the JSON is not valid"),
         (b'{"a":' + b"9" * 100_000 + b"}", "the JSON is not valid"),

@@ -50,12 +50,12 @@ def test_a_file_that_changes_between_its_check_and_its_parsing_is_refused(
         return network
 
     monkeypatch.setattr("yoloship.engine.builder.parse_network", exchange)
-    with pytest.raises(EngineError, match=r"small\.onnx: was changed while it was read"):
+    with pytest.raises(EngineError, match=r"small\.onnx: was changed while it was being read"):
         building.build(path)
     monkeypatch.undo()
     with building.build_source(path) as source:
         path.write_bytes(float_network().SerializeToString())
-        with pytest.raises(EngineError, match="was changed while it was read"):
+        with pytest.raises(EngineError, match="was changed while it was being read"):
             building.build_prepared(source, None, open_flavour("rtx"))
 
 

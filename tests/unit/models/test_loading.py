@@ -116,7 +116,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_not_kept_under_the_name_o
         return cached_graph(*arguments)
 
     monkeypatch.setattr("yoloship.models.loading.cached_graph", replaced)
-    with pytest.raises(SessionError, match=r"best\.pt: was changed while it was read; try again"):
+    with pytest.raises(SessionError, match=r"best\.pt: was changed while it was being read; try again"):
         load(path)
     assert list(cache.rglob("*.onnx")) == []
 
@@ -215,7 +215,7 @@ def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
         ({"imgsz": True}, "imgsz: bad size"),
         ({"imgsz": "640"}, "imgsz: bad size"),
         ({"imgsz": 640.0}, "imgsz: bad size"),
-        ({"shape_mode": "rect"}, "rectangular input needs a graph of dynamic height and width"),
+        ({"shape_mode": "rect"}, "rectangular input needs a graph with dynamic height and width"),
         ({"shape_mode": "oval"}, "shape_mode: no such mode"),
         ({"imgsz": 128}, "the graph has a fixed size: expected 64×96, got 128×128"),
     ],

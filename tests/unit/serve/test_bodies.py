@@ -61,7 +61,12 @@ def test_the_parts_of_a_body_are_joined_and_counted_until_they_are_released() ->
         (request([part(b"")]), BodyError, 400, "is empty"),
         (request([part(b"x")], content_encoding="gzip"), BodyError, 415, "must not be encoded"),
         (request([part(b"x", more=True)]), BodyError, 408, "came too slowly"),
-        (request([part(b"x", more=True), {"type": "http.disconnect"}]), ClientLeftError, 499, "left before the end"),
+        (
+            request([part(b"x", more=True), {"type": "http.disconnect"}]),
+            ClientLeftError,
+            499,
+            "disconnected before the end",
+        ),
     ],
 )
 def test_a_bad_body_is_refused_and_leaves_nothing_counted(
@@ -77,7 +82,7 @@ def test_a_bad_body_is_refused_and_leaves_nothing_counted(
 def test_bodies_of_all_requests_share_their_memory() -> None:
     budget = BodyBudget(8)
     read(request([part(b"12345")]), budget)
-    with pytest.raises(BusyError, match="fill the memory"):
+    with pytest.raises(BusyError, match="the memory for request bodies is full"):
         read(request([part(b"1234")]), budget)
     assert budget.held_bytes == 5
 
@@ -93,7 +98,7 @@ def test_one_image_is_the_body_whatever_a_client_calls_it(kind: str) -> None:
     [
         (b"{", "not valid JSON"),
         (b'{"image": NaN}', "NaN is not JSON"),
-        (b'{"image": "", "image": ""}', "a key is there twice"),
+        (b'{"image": "", "image": ""}', "a key appears twice"),
         (b"[" * 100_000, "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[" + b"9" * 10_000 + b"]", "not valid JSON"),
@@ -113,10 +118,10 @@ def test_json_that_readers_would_understand_in_different_ways_is_refused(text: b
         (b'{"images": "aaaa"}', "expected a list of images"),
         (b'{"images": []}', "expected 1 to 2, got 0"),
         (b'{"images": ["aaaa", "aaaa", "aaaa"]}', "expected 1 to 2, got 3"),
-        (b'{"image": 5}', "image 0 is not of the known form"),
-        (b'{"image": {"data": "aaaa", "url": "https://a"}}', "image 0 is not of the known form"),
-        (b'{"image": {"data": "aaaa", "path": "/etc/passwd"}}', "image 0 is not of the known form"),
-        (b'{"image": {"name": "x"}}', "image 0 is not of the known form"),
+        (b'{"image": 5}', "image 0 does not have the expected form"),
+        (b'{"image": {"data": "aaaa", "url": "https://a"}}', "image 0 does not have the expected form"),
+        (b'{"image": {"data": "aaaa", "path": "/etc/passwd"}}', "image 0 does not have the expected form"),
+        (b'{"image": {"name": "x"}}', "image 0 does not have the expected form"),
         (b'{"image": "a a a"}', "not valid base64"),
     ],
 )

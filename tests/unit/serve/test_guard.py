@@ -33,8 +33,8 @@ def test_a_request_with_a_key_is_answered(server: InProcess, headers: dict[str, 
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({}, "there is no API key"),
-        ({"Authorization": f"Basic {KEY}"}, "there is no API key"),
+        ({}, "the API key is missing"),
+        ({"Authorization": f"Basic {KEY}"}, "the API key is missing"),
         ({"Authorization": f"Bearer {KEY}x"}, "the API key is wrong"),
         ({"X-API-Key": KEY[:-1]}, "the API key is wrong"),
     ],
@@ -54,7 +54,7 @@ def test_health_needs_no_key(server: InProcess, path: str) -> None:
 def test_another_host_name_is_refused(server: InProcess) -> None:
     answer = server.ask("GET", "/healthz", headers={"Host": "attacker.example"})
     assert answer.status_code == 400
-    assert "this server is not called so" in answer.json()["error"]["message"]
+    assert "this server does not answer to this host name" in answer.json()["error"]["message"]
 
 
 def test_other_web_sites_cannot_send_images(server: InProcess) -> None:

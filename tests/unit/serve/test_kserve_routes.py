@@ -283,7 +283,9 @@ def test_numbers_that_json_cannot_say_are_asked_for_as_bytes(place: Place, ours:
     found = ours.infer("seg", {"images": bad})
     assert any(np.isnan(array).any() for array in found.values())
     wanted = (WantedOutput("output1"),)
-    with pytest.raises(RemoteError, match="400: output1: has NaN or infinity, which JSON cannot say; ask for it as b"):
+    with pytest.raises(
+        RemoteError, match="400: output1: has NaN or infinity, which JSON cannot express; ask for it as b"
+    ):
         ours.ask("seg", InferRequest((Tensor.of("images", bad),), wanted))
 
 
@@ -336,7 +338,7 @@ def test_a_request_needs_a_key_except_for_health(tmp_path: Path) -> None:
         with Client(f"http://127.0.0.1:{port}") as client:
             assert client.is_live()
             assert client.is_ready()
-            with pytest.raises(RemoteError, match="401: there is no API key"):
+            with pytest.raises(RemoteError, match="401: the API key is missing"):
                 client.infer("cat", {"images": ONE})
         with Client(f"http://127.0.0.1:{port}", api_key=key) as client:
             assert client.infer("cat", {"images": ONE})["output0"].shape == (1, 252, 7)

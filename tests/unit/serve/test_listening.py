@@ -20,12 +20,12 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot be listened at: .*choose another --port"):
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot be listened on: .*choose another --port"):
             serve(settings_of(cat_model(tmp_path)), Listening(port=port), print)
 
 
 def test_an_address_that_is_not_ours_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"192.0.2.1:0: cannot be listened at: .*choose another --host"):
+    with pytest.raises(OutputError, match=r"192.0.2.1:0: cannot be listened on: .*choose another --host"):
         serve(settings_of(cat_model(tmp_path)), Listening("192.0.2.1", 0), print)
 
 

@@ -138,7 +138,7 @@ def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:
 
 def test_what_cannot_be_had_is_said_before_a_process_is_started(tmp_path: Path) -> None:
     settings = settings_of(cat_model(tmp_path))
-    with pytest.raises(OutputError, match="cannot be listened at"):
+    with pytest.raises(OutputError, match="cannot be listened on"):
         serve_together(settings, Listening("203.0.113.1", 80), 2, "none", print)
     with pytest.raises(InputError, match="certificate"):
         serve_together(settings, Listening(port=0, certificate=tmp_path / "none.pem"), 2, "none", print)
@@ -148,7 +148,7 @@ def test_it_does_not_join_a_server_at_the_same_port(tmp_path: Path) -> None:
     with bound_socket(Listening(port=0, is_shared=True)) as other:
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(OutputError, match=f"{port}: cannot be listened at"):
+        with pytest.raises(OutputError, match=f"{port}: cannot be listened on"):
             serve_together(settings_of(cat_model(tmp_path)), Listening(port=port), 2, "none", pytest.fail)
 
 

@@ -119,7 +119,7 @@ def test_a_result_without_boxes_is_refused(tmp_path: Path) -> None:
     other: Any = Label()
     with (
         CocoResults.open(tmp_path / "x.json") as sink,
-        pytest.raises(OutputError, match=r"a.jpg: has no boxes, which this format consists of: got a result of the ta"),
+        pytest.raises(OutputError, match=r"a.jpg: has no boxes, which this format needs: got a result of the ta"),
     ):
         sink.write(Entry("a.jpg", other))
 

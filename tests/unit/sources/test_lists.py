@@ -140,7 +140,7 @@ def test_names_of_files_may_be_any_bytes() -> None:
 
 @pytest.mark.parametrize("lines", [("# nothing",), ("", " ")])
 def test_a_list_of_nothing_is_refused(lines: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match=r"l.txt: names no images: expected one image, pattern or address a line"):
+    with pytest.raises(InputError, match=r"l.txt: names no images: expected one image, pattern or address per line"):
         SourceList.open([saved("l.txt", *lines)])
 
 

@@ -145,7 +145,7 @@ def test_a_video_whose_every_frame_is_damaged_is_given_up(tmp_path: Path) -> Non
     path.write_bytes(data)
     frames = decoded(path)
     assert len(frames) == 101
-    assert str(frames[-1].error) == "was given up after 100 broken frames in a row"
+    assert str(frames[-1].error) == "was abandoned after 100 damaged frames in a row"
 
 
 def test_sound_alone_and_a_song_with_a_cover_are_no_videos(tmp_path: Path) -> None:

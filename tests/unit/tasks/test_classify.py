@@ -92,7 +92,7 @@ def test_a_detector_gives_classifications() -> None:
         assert [outcome.unwrap() for outcome in detector.stream([image])] == [result]
         assert detector.submit(image).result() == result
         assert detector.placement((50, 40)).input_hw == (32, 32)
-        with pytest.raises(InputError, match="sees a crop rather than a letterbox"):
+        with pytest.raises(InputError, match="uses a crop, not a letterbox"):
             detector.letterbox((50, 40))
 
 

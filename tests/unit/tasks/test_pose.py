@@ -119,7 +119,7 @@ def test_a_record_that_contradicts_itself_is_refused(form: str, changes: dict[st
 def test_an_output_of_other_columns_is_refused() -> None:
     POSE.check([ROWS], INFO, "m.onnx")
     other = TensorSpec("output0", "float32", (1, 11, 126))
-    with pytest.raises(SessionError, match="the model's record contradicts its output"):
+    with pytest.raises(SessionError, match="the model's metadata contradicts its output"):
         POSE.check([other], INFO, "m.onnx")
     with pytest.raises(SessionError, match="the model's output is not as promised"):
         POSE.form("raw", "m").decode([np.zeros((1, 11, 126), np.float32)], INFO, HW, 0.25)

@@ -121,7 +121,10 @@ def test_a_record_of_another_version_without_a_rule_gets_the_newest() -> None:
     ("outputs", "words"),
     [
         ((ROWS,), r"m: has no prototypes, which masks are made of: expected one more output \(B, 2, h, w\)"),
-        ((ROWS, replace(PROTOTYPES, shape=(1, 3, 16, 24))), "m: has another number of prototypes than mask coefficien"),
+        (
+            (ROWS, replace(PROTOTYPES, shape=(1, 3, 16, 24))),
+            "m: has a different number of prototypes than mask coefficien",
+        ),
         ((ROWS, replace(PROTOTYPES, shape=(1, 2, 16))), "m: has no prototypes"),
         ((replace(ROWS, shape=(1, 252, 7)), PROTOTYPES), r"expected \(B, N, 9\) for 2 classes"),
         ((PROTOTYPES,), "expected 1 outputs, got 0"),

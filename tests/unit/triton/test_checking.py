@@ -57,7 +57,7 @@ def test_yoloship_serve_with_other_classes_is_refused(tmp_path: Path, photo: Pat
     with (
         listening(settings_of(tmp_path / "cat.onnx")) as port,
         pytest.raises(
-            InputError, match="cat: has other classes: expected 2 classes: cat, dog, got 2 classes: cow, dog"
+            InputError, match="cat: has different classes: expected 2 classes: cat, dog, got 2 classes: cow, dog"
         ),
     ):
         check(f"http://127.0.0.1:{port}", other, photo)

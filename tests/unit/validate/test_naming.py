@@ -31,7 +31,7 @@ def test_other_names_but_as_many_are_matched_by_id_and_said() -> None:
 
 
 def test_other_classes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"best\.pt: has other classes than the dataset.*without 'hen'"):
+    with pytest.raises(InputError, match=r"best\.pt: has different classes from the dataset.*without 'hen'"):
         class_map(("cat", "dog"), ("cat", "dog", "hen"), "best.pt")
 
 

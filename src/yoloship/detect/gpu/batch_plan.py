@@ -323,7 +323,7 @@ def _canvas_form(feed: DeviceTensor, info: ModelInfo) -> CanvasForm:
     if info.input_form == "float" and feed.dtype == "float16":
         return "float16_rgb_chw"
     raise SessionError(
-        "the model's input is not as its record promises",
+        "the model's input does not match its metadata",
         subject=feed.name,
         expected="uint8" if info.input_form == "image" else "float32 or float16",
         got=feed.dtype,

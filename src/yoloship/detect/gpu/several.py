@@ -367,7 +367,7 @@ class SeveralGpus(Pipeline):
         gpu = self._by_name.get(name)
         if gpu is None:
             raise InputError(
-                "cannot be taken as a frame", subject="GPU array", expected=" or ".join(self._by_name), got=name
+                "cannot be used as a frame", subject="GPU array", expected=" or ".join(self._by_name), got=name
             )
         return gpu
 

@@ -134,7 +134,7 @@ class SlicedDetector:
         task = task_of(detector.info, detector.model_name)
         if not task.has_boxes:
             raise InputError(
-                f"is a {task.title}, which answers for the whole image and cannot be sliced (--slice)",
+                f"is a {task.title}, which gives one result for the whole image and cannot be sliced (--slice)",
                 subject=detector.model_name, hint="leave it out",
             )  # fmt: skip
         if task.name == "obb" and self._slicing.merge != "iou":

@@ -113,7 +113,7 @@ def tiles_of(image_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float
         raise InputError(
             "gives too many tiles", subject="slicing", expected=f"at most {MAX_TILES}",
             got=f"{len(rows) * len(columns)} of {tile_hw[0]}×{tile_hw[1]} for an image of {image_hw[0]}×{image_hw[1]}",
-            hint="take larger tiles, or less overlap",
+            hint="use larger tiles or less overlap",
         )  # fmt: skip
     height, width = min(tile_hw[0], image_hw[0]), min(tile_hw[1], image_hw[1])
     return tuple(Tile(top, left, top + height, left + width) for top in rows for left in columns)

@@ -61,7 +61,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
     owners = [name for name, family in others.items() if family.owns(checkpoint.module)]
     if len(owners) > 1:
         raise GraphError(
-            "belongs to several families that installed packages add", subject=checkpoint.name, got=", ".join(owners),
+            "belongs to several families from installed packages", subject=checkpoint.name, got=", ".join(owners),
             hint="uninstall all but one of those packages",
         )  # fmt: skip
     if owners:

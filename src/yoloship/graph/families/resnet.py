@@ -76,7 +76,9 @@ def _squeeze(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     gate = emit_convolution(builder, module.child("fc2"), read_conv(module.child("fc2")), gate)
     gate = emit(builder, module.child("gate"), (gate,))
     if gate.shape != (x.shape[0], x.channels, 1, 1):
-        raise module.error("gives another number of factors than channels", expected=str(x.channels), got=gate.shape)
+        raise module.error(
+            "gives a different number of factors than channels", expected=str(x.channels), got=gate.shape
+        )
     return builder.node("Mul", module.place, (x, gate), x.shape)
 
 

@@ -162,13 +162,13 @@ def emit_maps(
     module = head.module
     convolutions = module.optional_child("m")
     if len(inputs) != len(head.strides):
-        raise module.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
+        raise module.error("takes a different number of levels", expected=str(len(head.strides)), got=len(inputs))
     if convolutions is None:  # in the first release they are layers before the head
         maps = tuple(inputs)
     else:
         convs = convolutions.submodules()
         if len(convs) != len(inputs):
-            raise module.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
+            raise module.error("has a different number of convolutions", expected=str(len(inputs)), got=len(convs))
         maps = tuple(emit_convolution(builder, conv, read_conv(conv), x) for conv, x in zip(convs, inputs, strict=True))
     for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
         want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)

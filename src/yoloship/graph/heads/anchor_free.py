@@ -289,13 +289,15 @@ class DetectHead(Head):
         modules = self.module.child(name).submodules()
         if len(modules) != len(inputs):
             raise self.module.error(
-                f"{name!r} has another number of levels", expected=str(len(inputs)), got=len(modules)
+                f"{name!r} has a different number of levels", expected=str(len(inputs)), got=len(modules)
             )
         return tuple(emit(builder, module, (x,)) for module, x in zip(modules, inputs, strict=True))
 
     def _maps(self, builder: Builder, inputs: Sequence[Wire], input_hw: tuple[int, int], prefix: str) -> Maps:
         if len(inputs) != len(self.strides):
-            raise self.module.error("takes another number of levels", expected=str(len(self.strides)), got=len(inputs))
+            raise self.module.error(
+                "takes a different number of levels", expected=str(len(self.strides)), got=len(inputs)
+            )
         boxes = self.branch(builder, f"{prefix}cv2", inputs)
         classes = self.branch(builder, f"{prefix}cv3", inputs)
         extras = self.extra_maps(builder, inputs, prefix)

@@ -72,7 +72,7 @@ class ClassifyHead(Head):
         scores = _classified(builder, self._classifier(), pooled)
         if scores.channels != self.classes:
             raise self.module.error(
-                "ends in another number of classes", expected=str(self.classes), got=scores.channels
+                "ends in a different number of classes", expected=str(self.classes), got=scores.channels
             )
         flat = builder.node("Flatten", f"{self.module.place or 'model'}.flatten", (scores,), scores.shape[:2], axis=1)
         if self.ends_in_softmax:

@@ -175,7 +175,7 @@ class Head(ABC):
         """
         if config.head is not None:
             raise self.module.error(
-                f"the head {config.head!r} was chosen, but this network has only one head", hint="leave the choice out"
+                f"the head {config.head!r} was chosen, but this network has only one head", hint="leave it out"
             )
         return self.with_form(config)
 

@@ -108,7 +108,7 @@ class PoseHead(DetectHead):
         levels = self.module.child(f"{prefix}cv4").submodules()
         if len(levels) != len(inputs):
             raise self.module.error(
-                f"'{prefix}cv4' has another number of levels", expected=str(len(inputs)), got=len(levels)
+                f"'{prefix}cv4' has a different number of levels", expected=str(len(inputs)), got=len(levels)
             )
         return tuple(self._distances(builder, level.submodules(), x) for level, x in zip(levels, inputs, strict=True))
 
@@ -120,7 +120,7 @@ class PoseHead(DetectHead):
         convolution = read_conv(layers[-1])
         if convolution.out_channels != self.extra_columns:
             raise layers[-1].error(
-                "gives another number of channels than the keypoint shape says",
+                "gives a different number of channels than the keypoint shape says",
                 expected=f"{self.extra_columns} for {self.shape[0]} points of {self.shape[1]} numbers",
                 got=convolution.out_channels,
             )
@@ -163,7 +163,7 @@ class Pose26Head(PoseHead):
         levels = self.module.child(f"{prefix}cv4_kpts").submodules()
         if len(levels) != len(inputs):
             raise self.module.error(
-                f"'{prefix}cv4_kpts' has another number of levels", expected=str(len(inputs)), got=len(levels)
+                f"'{prefix}cv4_kpts' has a different number of levels", expected=str(len(inputs)), got=len(levels)
             )
         return tuple(self._distances(builder, (level,), x) for level, x in zip(levels, features, strict=True))
 

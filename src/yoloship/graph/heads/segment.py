@@ -123,7 +123,7 @@ def _prototypes(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) ->
     module.leave_out("semseg")  # only the loss reads it
     refine = module.child("feat_refine").submodules()
     if len(refine) != len(inputs) - 1:
-        raise module.error("has another number of levels", expected=str(len(inputs) - 1), got=len(refine))
+        raise module.error("has a different number of levels", expected=str(len(inputs) - 1), got=len(refine))
     total = inputs[0]
     for number, (conv, level) in enumerate(zip(refine, inputs[1:], strict=True), start=1):
         refined = emit(builder, conv, (level,))
@@ -178,7 +178,7 @@ def output_prototypes(
     """
     factor = input_hw[0] // max(1, prototypes.hw[0])
     if prototypes.channels != coefficients:
-        raise module.error("has another number of prototypes", expected=str(coefficients), got=prototypes.channels)
+        raise module.error("has a different number of prototypes", expected=str(coefficients), got=prototypes.channels)
     if (prototypes.hw[0] * factor, prototypes.hw[1] * factor) != input_hw:
         raise module.error("its prototypes are not whole cells of the canvas", got=prototypes.hw)
     hw: tuple[Axis, ...] = (f"{HEIGHT}/{factor}", f"{WIDTH}/{factor}") if builder.dynamic_hw else prototypes.hw

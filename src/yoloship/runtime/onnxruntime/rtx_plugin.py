@@ -49,7 +49,7 @@ class RtxPlugin(Runtime):
         major, minor = device.compute_capability
         if (major, minor) not in {(8, 6), (8, 9)} and major < 12:
             raise InputError(
-                "is not a GPU that TensorRT-RTX serves", subject=str(device), expected="8.6, 8.9, or 12.0 and later",
+                "is not a GPU that TensorRT-RTX supports", subject=str(device), expected="8.6, 8.9, or 12.0 and later",
                 got=f"{device.name} ({major}.{minor})", hint="use the runtime onnxruntime, or build an engine",
             )  # fmt: skip
         return RtxPluginSession.open(model, device, CudaProviderOptions(recorded=False), subject=options.model_name)

@@ -67,7 +67,7 @@ async def asset(request: Request) -> Response:
     """The file of the page at this address; only its tag if the browser has the same already."""
     path = request.scope["path"]
     if path not in ASSETS:  # the router also takes an address with a newline after it
-        raise NotFoundError("there is no such address", subject=path[:200])
+        raise NotFoundError("there is no such endpoint", subject=path[:200])
     body, tag = _read(path)
     headers = {"ETag": tag, **_HEADERS}
     if _is_known(tag, request.headers.get("if-none-match", "")):

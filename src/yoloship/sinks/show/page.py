@@ -39,7 +39,7 @@ class ShowPage(Closing):
         style: How the images look.
 
     Raises:
-        OutputError: the address cannot be listened at.
+        OutputError: the address cannot be listened on.
     """
 
     def __init__(self, host: str = LOOPBACK, port: int = 0, style: DrawStyle = DEFAULT_STYLE) -> None:

@@ -78,7 +78,7 @@ class PageServer(Closing):
         token: The part of the address that viewers must know.
 
     Raises:
-        OutputError: the address cannot be listened at.
+        OutputError: the address cannot be listened on.
     """
 
     def __init__(self, page: Page, host: str, port: int, token: str) -> None:
@@ -92,7 +92,7 @@ class PageServer(Closing):
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(
-                f"cannot be listened at: {reason}", subject=f"{host}:{port}", hint="choose another port"
+                f"cannot be listened on: {reason}", subject=f"{host}:{port}", hint="choose another port"
             ) from error
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._server.server_address[1]}/{token}/"

@@ -297,7 +297,7 @@ class Feed:
             elif isinstance(message, Coded | Packet) or (
                 isinstance(message, Arrived) and unpacker is not None and unpacker.is_open
             ):
-                raise BrokenDecoderError("sends what it was not asked for", subject="the decoder")
+                raise BrokenDecoderError("sent something that was not requested", subject="the decoder")
             else:
                 if isinstance(message, Stopped) and unpacker is not None:
                     yield from unpacker.frames(None)

@@ -29,7 +29,7 @@ def test_the_letterbox_writes_what_the_network_takes(input_form: Any, dtype: str
 @pytest.mark.parametrize(("input_form", "dtype"), [("image", "float32"), ("float", "uint8"), ("float", "int32")])
 def test_an_input_of_another_type_than_the_record_says_is_refused(input_form: Any, dtype: str) -> None:
     feed: Any = SimpleNamespace(name="images", dtype=dtype)
-    with pytest.raises(SessionError, match=f"images: the model's input is not as its record promises: .* got {dtype}"):
+    with pytest.raises(SessionError, match=f"images: the model's input does not match its metadata: .* got {dtype}"):
         _canvas_form(feed, info(input_form=input_form))
 
 

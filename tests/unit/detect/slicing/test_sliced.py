@@ -250,7 +250,7 @@ def test_a_model_that_answers_for_whole_images_is_refused() -> None:
         [TensorSpec("images", "uint8", (1, 32, 32, 3))], [TensorSpec("out", "float32", (1, 2))],
         lambda _: [np.zeros((1, 2), np.float32)], metadata={METADATA_KEY: record.to_json()},
     )  # fmt: skip
-    with pytest.raises(InputError, match="is a classification model, which answers for the whole image"):
+    with pytest.raises(InputError, match="is a classification model, which gives one result for the whole image"):
         SlicedDetector(Detector(session))
 
 

@@ -60,6 +60,6 @@ def test_a_model_that_two_packages_claim_is_given_to_neither(monkeypatch: pytest
     add(monkeypatch, tmp_path, "first", GREEDY)
     assert family_of(checkpoint).name == "greedy"
     add(monkeypatch, tmp_path, "second", GREEDY)
-    with pytest.raises(GraphError, match="belongs to several families that installed packages add: got") as caught:
+    with pytest.raises(GraphError, match="belongs to several families from installed packages: got") as caught:
         family_of(checkpoint)
     assert {"first", "second"} <= set(str(caught.value).replace(",", " ").replace(";", " ").split())

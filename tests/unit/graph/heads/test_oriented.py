@@ -141,7 +141,7 @@ def test_suppression_inside_the_graph_or_behind_it_keeps_what_the_cpu_keeps(
             changed(obb_head(), detect=Opaque("__builtin__.getattr", ("ultralytics.nn.modules.head.Detect", "decode"))),
             "its method 'detect' was replaced",
         ),
-        (with_children(obb_head(), cv4=Anchorless(1).branch([8, 8], 1)), "'cv4' has another number of levels"),
+        (with_children(obb_head(), cv4=Anchorless(1).branch([8, 8], 1)), "'cv4' has a different number of levels"),
         (with_children(obb_head(), cv4=Anchorless(1).branch([8], 2)), "map of level 0 has another shape"),
         (with_children(obb_head(), cv4=None), "cv4"),
         (with_children(obb_head(), cv6=Anchorless(1).branch([8], 1)), "child 'cv6'"),

@@ -154,7 +154,7 @@ def proto(**children: Module) -> Module:
 
 
 def test_another_number_of_prototypes_is_refused() -> None:
-    assert "has another number of prototypes: expected 4, got 5" in refusal(proto(cv3=Maker().conv(6, 5)))
+    assert "has a different number of prototypes: expected 4, got 5" in refusal(proto(cv3=Maker().conv(6, 5)))
 
 
 def test_prototypes_that_are_not_cells_of_the_canvas_are_refused() -> None:
@@ -220,8 +220,9 @@ def test_the_branch_for_training_is_left_out_and_may_be_missing() -> None:
 def test_another_number_of_levels_in_the_prototypes_is_refused() -> None:
     make = Anchorless(7)
     three = module("torch.nn.modules.container.ModuleList", **{str(i): make.conv(8, 8) for i in range(2)})
-    assert "model.2.proto (ultralytics.nn.modules.block.Proto26): has another number of levels: expected 1, got 2" in (
-        newer(feat_refine=three)
+    assert (
+        "model.2.proto (ultralytics.nn.modules.block.Proto26): has a different number of levels: expected 1, got 2"
+        in (newer(feat_refine=three))
     )
     shrinking = module("torch.nn.modules.container.ModuleList", **{"0": make.conv(8, 8, 3, padding=(0, 0))})
     assert "has a level that is not whole cells of the first: expected (8, 12), got (2, 4)" in newer(

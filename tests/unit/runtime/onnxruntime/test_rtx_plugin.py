@@ -92,7 +92,9 @@ def test_the_plugin_is_registered_once_and_gets_its_device_and_our_stream(runtim
 
 
 def test_a_gpu_that_it_does_not_serve_is_refused_before_anything_is_loaded(runtime: Runtime) -> None:
-    with pytest.raises(InputError, match=r"cuda:0: is not a GPU that TensorRT-RTX serves: expected 8\.6, 8\.9, or 12"):
+    with pytest.raises(
+        InputError, match=r"cuda:0: is not a GPU that TensorRT-RTX supports: expected 8\.6, 8\.9, or 12"
+    ):
         RtxPlugin.open_on(gpu(9, 0), b"model", RunOptions())
     assert runtime.libraries == []
 

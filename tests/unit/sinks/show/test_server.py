@@ -107,9 +107,9 @@ def test_it_listens_at_this_machine_only_unless_told_otherwise(page: ShowPage) -
 
 def test_a_port_that_is_taken_or_none_is_an_error_with_a_way_forward(page: ShowPage) -> None:
     port = int(page.address.split(":")[2].split("/")[0])
-    with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot be listened at: .*choose another port"):
+    with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot be listened on: .*choose another port"):
         ShowPage(port=port)
-    with pytest.raises(OutputError, match="cannot be listened at"):
+    with pytest.raises(OutputError, match="cannot be listened on"):
         ShowPage(port=70_000)
 
 

@@ -405,9 +405,9 @@ def test_packets_that_nobody_asked_for_are_not_decoded(monkeypatch: pytest.Monke
     monkeypatch.setattr(connection, "_PROGRAM", f"print('{line}', flush=True); import time; time.sleep(60)")
     decoding = CpuPackets()
     with Watched("tcp://127.0.0.1:1", decoding) as watched:
-        watched.hears("sends what it was not asked for")
+        watched.hears("sent something that was not requested")
     with Watched("tcp://127.0.0.1:1") as watched:
-        watched.hears("sends what it was not asked for")
+        watched.hears("sent something that was not requested")
     assert decoding.opened == []
 
 

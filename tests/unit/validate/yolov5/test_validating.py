@@ -57,7 +57,7 @@ def test_a_damaged_image_is_left_out_of_the_figures(dataset: Dataset, tmp_path: 
 
 def test_a_single_class_takes_a_dataset_of_other_classes(dataset: Dataset) -> None:
     other = replace(dataset, class_names=("a", "b", "c", "d"))
-    with pytest.raises(InputError, match="has other classes than the model"):
+    with pytest.raises(InputError, match="has different classes from the model"):
         run(MODEL, other, OPTIONS)
     validation, found = run(MODEL, other, replace(OPTIONS, single_class=True))
     assert [one.name for one in validation.classes] == ["object"]
