@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,8 +148,7 @@ class DeviceImage(Closing):
         self._reader = reader
         self._lock = threading.Lock()
         self._host: npt.NDArray[np.uint8] | None = None
-        self._release = weakref.finalize(self, release)
-        self._release.atexit = False  # the end of the process frees device memory anyway
+        self._release: Callable[[], None] | None = release
 
     @property
     def device(self) -> Device:
@@ -159,7 +158,7 @@ class DeviceImage(Closing):
     @property
     def is_closed(self) -> bool:
         """Whether its memory was given back."""
-        return not self._release.alive
+        return self._release is None
 
     def wait_on(self, stream: Stream) -> None:
         """Make later work on a stream wait until the pixels are written. The caller does not wait."""
@@ -192,4 +191,14 @@ class DeviceImage(Closing):
     def close(self) -> None:
         """Let its memory be used again. Call it once all work that reads it is done. Closing twice is not an error."""
         with self._lock:
-            self._release()
+            self._give_back()
+
+    def __del__(self) -> None:
+        """Give its memory back, unless the end of the process does. A finaliser would take several times as long."""
+        if not sys.is_finalizing():
+            self._give_back()
+
+    def _give_back(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
