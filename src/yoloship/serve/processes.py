@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,7 @@ from yoloship.serve.logs import LogForm, begin_log
 from yoloship.serve.metrics import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
     from yoloship.serve.settings import ServeSettings
@@ -73,7 +73,8 @@ def serve_together(
         held = stack.enter_context(bound_socket(replace(listening, is_shared=True)))  # keeps the port for all
         shared = replace(listening, port=held.getsockname()[1], is_shared=True)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yoloship-metrics-"))
-        stack.enter_context(_variable(FOLDER_VARIABLE, folder))
+        os.environ[FOLDER_VARIABLE] = folder  # the processes that are started have it too
+        stack.callback(os.environ.pop, FOLDER_VARIABLE)
         started(address_of(shared, held))
         _Family(_share_of(settings, count), shared, log, folder).run(count)
 
@@ -265,17 +266,3 @@ def _end_with(pipe: Connection, alone: threading.Event) -> None:
 def _how_ended(process: BaseProcess) -> str:
     code = process.exitcode or 0
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """A variable of the environment, which processes that are started have too."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
