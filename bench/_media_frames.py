@@ -1,0 +1,307 @@
+"""Parts of `gpu_media.py` about frames in memory: how many threads should copy, what a batch waits for, which GPU runs.
+
+python bench/_media_frames.py alone|both N     # a step of the part `placement`, in a process that may lose its GPU
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+if __name__ == "__main__":
+    sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "src")]
+
+from _media_parts import LeftOut, Setting  # noqa: E402 - the path above leads to it
+
+from yoloship import CudaTuning  # noqa: E402
+from yoloship.models.loading import load  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class OnGpu:
+    """An image on a GPU that shows itself by `__cuda_array_interface__` alone."""
+
+    def __init__(self, device: Any, image: np.ndarray) -> None:
+        from yoloship.cuda.buffers import DeviceBuffer, upload
+        from yoloship.cuda.stream import Stream
+
+        self.buffer = DeviceBuffer(device, image.nbytes)
+        with Stream(device) as stream:
+            upload(stream, self.buffer.pointer, image)
+            stream.sync()
+        self.shape = image.shape
+        self.__cuda_array_interface__ = {
+            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
+        }  # fmt: skip
+
+
+def some_images(count: int, hw: tuple[int, int] = (810, 1080)) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (*hw, 3), np.uint8) for _ in range(count)]
+
+
+def copies(setting: Setting) -> None:
+    """Batches from ordinary memory by the threads that copy, and from pinned memory with and without Python's lock."""
+    setting.need_gpu("batches in flight")
+    from yoloship.detect.gpu.filling import Copiers, Piece
+    from yoloship.detect.gpu.staging import Frame
+    from yoloship.letterbox import Letterbox
+
+    batch = setting.pick(32, 4)
+    hw = (810, 1080) if not setting.smoke else (81, 108)
+    images = some_images(3 * batch, hw)
+    box = Letterbox.fixed(hw, (640, 640))
+    frames = [Frame(image, box, "copied") for image in images]
+    pinned = np.zeros(batch * images[0].nbytes, np.uint8)
+    threads = [n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)]
+    for number in threads:
+        with Copiers(number) as copiers:
+            times = []
+            for turn in range(setting.pick(15, 2)):
+                some = frames[turn % 3 * batch :][:batch]
+                pieces: list[Piece] = copiers.pieces([(frame, frame.pixels.nbytes) for frame in some], 0)
+                began = time.perf_counter()
+                list(copiers.copy(pieces, pinned))
+                times.append(1e3 * (time.perf_counter() - began))
+            setting.row(f"the host copies a batch, {number} threads", statistics.median(times), "ms")
+    for number in threads:
+        with _loaded(setting, CudaTuning(max_batch=batch, copy_threads=number)) as detector:
+            setting.row(f"pageable, {number} threads copy", _rate(setting, detector, images, batch), "images/s")
+    with _loaded(setting, CudaTuning(max_batch=batch)) as detector:
+        held = [detector.pinned_frame(hw) for _ in images]
+        for frame, image in zip(held, images, strict=True):
+            frame[...] = image
+        device = detector.session.device
+        on_gpu = [OnGpu(device, image) for image in images]
+        for turn in range(setting.pick(2, 1)):
+            setting.row(f"pinned ({turn})", _rate(setting, detector, held, batch), "images/s")
+            with _letting_go():
+                setting.row(
+                    f"pinned, lock let go in each call ({turn})", _rate(setting, detector, held, batch), "images/s"
+                )
+            setting.row(f"on the GPU ({turn})", _rate(setting, detector, on_gpu, batch), "images/s")
+        for one in on_gpu:
+            one.buffer.close()
+
+
+def waits(setting: Setting) -> None:
+    """What a batch on one of four streams waits for on the GPU: its upload, its turn, or the network."""
+    setting.need_gpu("batches in flight")
+    from yoloship.cuda.stream import Event
+    from yoloship.detect.gpu.staging import Staging
+    from yoloship.detect.gpu.turns import Turns
+
+    batch = setting.pick(32, 4)
+    hw = (810, 1080) if not setting.smoke else (81, 108)
+    images = some_images(2 * batch, hw)
+    with _loaded(setting, CudaTuning(max_batch=batch)) as detector, ExitStack() as stack:
+        held = [detector.pinned_frame(hw) for _ in images]
+        for frame, image in zip(held, images, strict=True):
+            frame[...] = image
+        device = detector.session.device
+        base = stack.enter_context(Event(device, timing=True))
+        marks: dict[int, list[Event]] = defaultdict(list)  # of each thread: four for each batch
+        send, turn = Staging.send, Turns.turn
+
+        def mark(stream: Any) -> None:
+            event = stack.enter_context(Event(device, timing=True))
+            stream.record(event)
+            marks[threading.get_ident()].append(event)
+
+        def sending(self: Any, *given: Any) -> None:
+            stream = self._calls.stream
+            mark(stream)
+            send(self, *given)
+            mark(stream)
+
+        @contextmanager
+        def turning(self: Any, stream: Any) -> Iterator[None]:
+            with turn(self, stream):
+                mark(stream)
+                yield
+                mark(stream)
+
+        for kind, sources in (("pinned", held), ("pageable", images)):
+            _rate(setting, detector, sources, batch)
+            marks.clear()
+            Staging.send, Turns.turn = sending, turning  # type: ignore[method-assign]
+            try:
+                with Event(device, timing=True) as _, device.current():
+                    _first_mark(device, base)
+                _rate(setting, detector, sources, batch, runs=setting.pick(40, 4))
+            finally:
+                Staging.send, Turns.turn = send, turn  # type: ignore[method-assign]
+            device.sync()
+            rows = [
+                [event.elapsed_ms(base) for event in some[place : place + 4]]
+                for some in marks.values()
+                for place in range(0, len(some) - 3, 4)
+            ]
+            for name, first, second in (("upload", 0, 1), ("turn", 1, 2), ("network", 2, 3)):
+                times = [row[second] - row[first] for row in rows]
+                setting.row(f"{kind}: {name}", statistics.median(times), "ms", most=round(max(times), 2))
+            setting.row(f"{kind}: share of the time in which a network ran", _covered([row[2:] for row in rows]))
+            setting.row(f"{kind}: share in which an upload was under way", _covered([row[:2] for row in rows]))
+
+
+def placement(setting: Setting) -> None:
+    """In which GPU's memory the driver says that an image lies, and whether it runs there."""
+    setting.need_gpu("several GPUs")
+    from yoloship.cuda.buffers import DeviceBuffer
+    from yoloship.cuda.device import Device, call, driver, find_gpus
+    from yoloship.cuda.interop import ordinal_of
+
+    if len(find_gpus()) < 2:
+        raise LeftOut("there are not two GPUs here")
+    attribute = driver().CUpointer_attribute
+    with Device.open(0) as first, Device.open(1) as second:
+        devices = (first, second)
+        contexts = []
+        for device in devices:
+            with device.current():
+                contexts.append(int(call("cuCtxGetCurrent")))
+        setting.row("contexts of both GPUs that differ", len(set(contexts)), at_least=2)
+        for device in devices:
+            with DeviceBuffer(device, 300_000) as small, DeviceBuffer(device, 64 << 20) as large:
+                for name, buffer in (("small", small), ("large", large)):
+                    owner = _Shown(buffer.pointer)
+                    told = [ordinal_of(owner)]
+                    for other in devices:
+                        with other.current():
+                            told.append(ordinal_of(owner))
+                    context = int(call("cuPointerGetAttribute", attribute.CU_POINTER_ATTRIBUTE_CONTEXT, buffer.pointer))
+                    whose = contexts.index(context) if context in contexts else hex(context)
+                    setting.row(
+                        f"{device}: answers that name another GPU, {name}",
+                        sum(one != device.ordinal for one in told), at_most=0,
+                        none_current=told[0], first_current=told[1], second_current=told[2],
+                        context=whose, at=hex(buffer.pointer),
+                    )  # fmt: skip
+    for step in ("alone 0", "alone 1", "both 0", "both 1"):
+        done = subprocess.run(
+            [sys.executable, __file__, *step.split(), str(setting.model), str(int(setting.smoke))],
+            capture_output=True, text=True, check=False, env={**os.environ, "STAND_IN_APART": "1"},
+        )  # fmt: skip
+        said = (done.stdout + done.stderr)[-1500:]
+        setting.row(f"an image runs where it lies: {step}", done.returncode == 0, at_least=1, said=said)
+
+
+class _Shown:
+    def __init__(self, pointer: int) -> None:
+        self.__cuda_array_interface__ = {"data": (pointer, False)}
+
+
+def step(kind: str, number: str, model: str, smoke: str) -> None:
+    """Run an image that lies on a GPU by a detector on that GPU, or on both; say after each step what still works."""
+    from yoloship.cuda.device import Device
+
+    if "STAND_IN_DEVICES" in os.environ:
+        import _stand_ins
+
+        _stand_ins.install()
+    how: dict[str, Any] = {"imgsz": 160} if int(smoke) else {}
+    device = f"cuda:{number}" if kind == "alone" else "cuda:0,cuda:1"
+    image = some_images(1, (300, 420))[0]
+    with load(model, device=device, **how) as detector, Device.open(int(number)) as home:
+        wanted = detector(image)
+        print("an array runs", flush=True)
+        shown = OnGpu(home, image)
+        placed = detector._pipeline.place(shown, "bgr")
+        print("placed on", getattr(placed, "gpu", None), hex(shown.buffer.pointer), flush=True)
+        try:
+            found = detector(shown)
+        finally:
+            for ordinal in range(2):
+                with Device.open(ordinal) as other:
+                    try:
+                        other.sync()
+                        print(f"cuda:{ordinal} works", flush=True)
+                    except Exception as error:
+                        print(f"cuda:{ordinal}: {error}", flush=True)
+        assert len(found) == len(wanted), (len(found), len(wanted))
+        assert np.allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=1e-2)
+        shown.buffer.close()
+    print("done")
+
+
+def _first_mark(device: Any, base: Any) -> None:
+    from yoloship.cuda.stream import Stream
+
+    with Stream(device) as stream:
+        stream.record(base)
+        stream.sync()
+
+
+def _loaded(setting: Setting, tuning: CudaTuning) -> Any:
+    how: dict[str, Any] = {"imgsz": 160} if setting.smoke else {}
+    if setting.smoke:
+        tuning = replace(tuning, slots=2)
+    detector = load(setting.model, device=setting.device, cuda_tuning=tuning, **how)
+    detector.prepare([tuning.max_batch])
+    return detector
+
+
+def _rate(setting: Setting, detector: Any, sources: list[Any], batch: int, runs: int | None = None) -> float:
+    """Images a second in full batches, as many in flight as there are slots."""
+    lists = [sources[start : start + batch] for start in range(0, len(sources) - batch + 1, batch)]
+    runs = runs or setting.pick(60, 4)
+    with ThreadPoolExecutor(detector.parallel_runs) as pool:
+        list(pool.map(detector.detect_batch, lists * 2))
+        began = time.perf_counter()
+        list(pool.map(detector.detect_batch, [lists[n % len(lists)] for n in range(runs)]))
+        return runs * batch / (time.perf_counter() - began)
+
+
+@contextmanager
+def _letting_go() -> Iterator[None]:
+    """Queue copies as the bindings do, which let go of Python's lock in every call."""
+    from yoloship.cuda.device import driver
+    from yoloship.cuda.stream import StreamCalls
+
+    original, copy = StreamCalls.upload, driver().cuMemcpyHtoDAsync
+
+    def upload(self: Any, target: int, source: int, size_bytes: int) -> None:
+        (status,) = copy(target, source, size_bytes, self._stream)
+        assert int(status) == 0, status
+
+    StreamCalls.upload = upload  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        StreamCalls.upload = original  # type: ignore[method-assign]
+
+
+def _covered(spans: list[list[float]]) -> float:
+    """The share of the time between the first and the last mark that lies in some span."""
+    spans = sorted(spans)
+    covered, end = 0.0, spans[0][0]
+    for first, last in spans:
+        covered += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return covered / max(end - spans[0][0], 1e-9)
+
+
+PARTS = (
+    ("copies", copies, 60, 2),
+    ("waits", waits, 30, 2),
+    ("placement", placement, 60, 2),
+)
+
+
+if __name__ == "__main__":
+    step(*sys.argv[1:])
