@@ -134,7 +134,8 @@ class Copiers(Closing):
             start: Where the first begins on pinned memory.
         """
         whole = sum(size for _, size in frames)
-        most = min(max(whole // (_PIECES_EACH * self.threads), _PIECE_BYTES), _LARGEST_BYTES)
+        count = max(1, min(_PIECES_EACH * self.threads, whole // _PIECE_BYTES))
+        most = min(-(-whole // count), _LARGEST_BYTES)
         found: list[Piece] = []
         some: list[Frame] = []
         held = 0
