@@ -205,7 +205,7 @@ def test_it_refuses_to_overwrite_unless_it_may(kind: type[Sink], target: Path) -
     victim = target if kind.target == "file" else target / names_for(kind, 0)[0]
     victim.parent.mkdir(exist_ok=True)
     victim.write_bytes(b"mine")
-    refusal = pytest.raises(OutputError, match="exists already; give another name, or --overwrite")
+    refusal = pytest.raises(OutputError, match="already exists; give another name, or --overwrite")
     with refusal, made(kind, target) as sink:
         sink.write(entry(0))
     name = victim.relative_to(target if kind.target == "folder" else target.parent).as_posix()
@@ -239,7 +239,7 @@ def test_a_name_that_is_taken_while_it_writes_is_kept(kind: type[Sink], target: 
     victim = target if kind.target == "file" else target / names_for(kind, 1)[0]
     victim.parent.mkdir(exist_ok=True)
     victim.write_bytes(b"theirs")
-    with pytest.raises(OutputError, match="exists already"), sink:
+    with pytest.raises(OutputError, match="already exists"), sink:
         sink.write(entry(1))
     assert victim.read_bytes() == b"theirs"
 

@@ -73,7 +73,7 @@ MESSAGES: dict[str, tuple[str, ...]] = {
     "holds weights without an architecture (a state_dict …)": ("export", "weights.pt"),
     "global 'posix.system' … is not in the allow-table; nothing was executed": ("export", "attack.pt"),
     "… of Ultralytics' package (YOLOv8 and later), which this version does not write": ("export", "world.pt"),
-    "best.onnx: exists already": ("export", "best.pt"),
+    "best.onnx: already exists": ("export", "best.pt"),
     "input size is not a multiple of 32": ("export", "best.pt", "-o", "other.onnx", "--imgsz", "641"),
     "tensorrt: is not installed": ("build", "best.onnx", "--flavour", "tensorrt", "-o", "other.engine"),
     "an engine runs on an NVIDIA GPU, and none can be used here": ("detect", "whole.engine", "photo.jpg"),

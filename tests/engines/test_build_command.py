@@ -86,7 +86,7 @@ def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_pa
 def test_an_existing_engine_is_replaced_only_when_told(small: Path) -> None:
     engine = small.with_suffix(".engine")
     sidecar_path(engine).write_bytes(b"mine")
-    assert "small.engine.json: exists already" in run("build", small).error
+    assert "small.engine.json: already exists" in run("build", small).error
     assert run("build", small, "--overwrite").code == 0
     assert read_engine(engine).record is not None
 

@@ -165,7 +165,7 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
 
 def name_taken(path: Path) -> OutputError:
     """The error for an output name that exists and may not be overwritten."""
-    return OutputError("exists already", subject=str(path), hint="give another name, or --overwrite")
+    return OutputError("already exists", subject=str(path), hint="give another name, or --overwrite")
 
 
 def is_disk_full(error: BaseException) -> bool:

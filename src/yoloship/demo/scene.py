@@ -402,7 +402,7 @@ def write_dataset(folder: Path, order: DatasetConfig, on_progress: OnProgress | 
         InputError: a seed or size that no scene has.
     """
     if folder.exists() or folder.is_symlink():
-        raise OutputError("exists already", subject=str(folder), hint="give the name of a new folder")
+        raise OutputError("already exists", subject=str(folder), hint="give the name of a new folder")
     part = folder.with_name(f".{uuid4().hex}.part")
     try:
         (part / "images").mkdir(parents=True)

@@ -285,7 +285,7 @@ def write_engine(
 
     Raises:
         EngineError: a value is beyond the limits of a sidecar, so the sidecar could not be read back.
-        OutputError: a file exists already, or cannot be written.
+        OutputError: a file already exists, or cannot be written.
     """
     digest = hashlib.sha256(built.plan).hexdigest()
     recipe = recipe or Recipe.guessed(source_name, model)

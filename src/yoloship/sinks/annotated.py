@@ -61,8 +61,7 @@ class AnnotatedImages(Sink):
 
     option = ("-o", "--output-dir")
     metavar = "DIR"
-    help = "Folder for annotated images and videos. Default: a new folder, runs/predict-N or with the name of the "
-    "task."
+    help = "Folder for annotated images and videos. Default: a new folder runs/predict-N, or named after the task."
     target = "folder"
     needs_images = True
     resumes = True

@@ -42,7 +42,7 @@ def check_places(repository: Path, names: Sequence[str], inputs: Iterable[Path],
         if not os.path.lexists(folder):
             continue
         if not overwrite:
-            raise OutputError("exists already", subject=str(folder), hint="--overwrite replaces this model")
+            raise OutputError("already exists", subject=str(folder), hint="--overwrite replaces this model")
         if folder.is_symlink() or not (folder / CONFIG).is_file():
             raise OutputError(
                 "is not the folder of a model, so it is not replaced", subject=str(folder),

@@ -65,7 +65,7 @@ def test_inputs_that_take_time_to_find_are_asked_for_only_where_something_exists
 def test_what_exists_needs_to_be_allowed(work: Path) -> None:
     Path("a.json").touch()
     assert (
-        refusal(Outputs([], overwrite=False), "a.json") == "a.json: exists already; give another name, or --overwrite"
+        refusal(Outputs([], overwrite=False), "a.json") == "a.json: already exists; give another name, or --overwrite"
     )
     Outputs([], overwrite=True).claim(Path("a.json"))
     Outputs([], overwrite=False).claim(Path("a.json"), replaces=True)
@@ -109,7 +109,7 @@ def test_many_names_of_one_folder_are_settled_at_once(work: Path) -> None:
     with pytest.raises(OutputError, match=r"best\.pt: is a file, not a folder"):
         outputs.claim_inside(Path("best.pt"), ["1.jpg"])
     Path("2.png").touch()
-    with pytest.raises(OutputError, match=r"2\.png: exists already"):
+    with pytest.raises(OutputError, match=r"2\.png: already exists"):
         Outputs([], overwrite=False).claim_inside(Path(), ["1.png", "2.png"])
     with pytest.raises(OutputError, match="two outputs"):
         outputs.claim(Path("1.jpg"))

@@ -31,14 +31,14 @@ def test_an_interruption_leaves_the_old_file_and_no_part(tmp_path: Path) -> None
 def test_a_name_that_is_taken_is_refused_when_asked(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"a\.bin: exists already; give another name, or --overwrite"):
+    with pytest.raises(OutputError, match=r"a\.bin: already exists; give another name, or --overwrite"):
         write_bytes(target, b"new", overwrite=False)
     assert target.read_bytes() == b"old"
 
 
 def test_a_name_taken_while_writing_is_refused_too(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
-    with pytest.raises(OutputError, match="exists already"), replacing(target, overwrite=False) as file:
+    with pytest.raises(OutputError, match="already exists"), replacing(target, overwrite=False) as file:
         file.write(b"new")
         target.write_bytes(b"theirs")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
@@ -84,7 +84,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     link = tmp_path / "a.json"
     link.symlink_to(Path("other", "link.json"))
     (other / "link.json").symlink_to("real.json")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_bytes(link, b"new", overwrite=False)
     write_bytes(link, b"new")
     assert link.is_symlink()

@@ -233,7 +233,7 @@ def test_two_runs_at_once_into_one_folder_leave_whole_images_and_nothing_else(op
     assert 0 in codes
     for code, (_, said) in zip(codes, ends, strict=True):  # whoever comes second is told so
         lines = said.splitlines()
-        refusal = r"error: out\S*: (exists already|is in use by another run); .*"
+        refusal = r"error: out\S*: (already exists|is in use by another run); .*"
         assert code == 0 or re.fullmatch(refusal, lines[0]), said
         assert len(lines) == 1 or "is in use" not in said
     assert options or 1 in codes

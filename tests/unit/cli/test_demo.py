@@ -162,7 +162,7 @@ def test_labelled_scenes_are_written_on_request(tmp_path: Path, label_format: st
     assert (tmp_path / "set" / labels).exists()
     assert len(list((tmp_path / "set" / "images").iterdir())) == 2
     assert run("demo", "--dataset", tmp_path / "set").error.endswith(
-        "set: exists already; give the name of a new folder"
+        "set: already exists; give the name of a new folder"
     )
 
 

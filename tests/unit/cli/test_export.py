@@ -85,7 +85,7 @@ def test_dynamic_sizes_are_named_axes(best: Path) -> None:
 
 def test_an_output_that_exists_is_kept_unless_told_otherwise(best: Path) -> None:
     Path("best.onnx").write_bytes(b"mine")
-    assert run("export", best).error == "best.onnx: exists already; give another name, or --overwrite"
+    assert run("export", best).error == "best.onnx: already exists; give another name, or --overwrite"
     assert Path("best.onnx").read_bytes() == b"mine"
     assert run("export", best, "--overwrite").code == 0
     onnx.load("best.onnx")
@@ -234,7 +234,7 @@ def test_class_names_come_from_the_folders_of_a_data_set() -> None:
     both = run("export", checkpoint, "-o", "y.onnx", "--names-from", "data", "--names", "a,b,c,d,e")
     assert (both.code, "use one of them" in both.err) == (2, True)
     Path("empty").mkdir()
-    assert "holds no folders" in run("export", checkpoint, "-o", "y.onnx", "--names-from", "empty").err
+    assert "has no subfolders" in run("export", checkpoint, "-o", "y.onnx", "--names-from", "empty").err
     assert run("export", checkpoint, "-o", "y.onnx", "--names-from", "absent").code == 2
 
 

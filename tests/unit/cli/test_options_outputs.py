@@ -203,7 +203,7 @@ def test_what_exists_is_replaced_only_when_that_was_said(name: str, work: Path) 
     target = place(name)
     target.write_bytes(b"mine")
     before = everything(work)
-    assert f"{target}: exists already; give another name, or --overwrite" in ask(name, target).error
+    assert f"{target}: already exists; give another name, or --overwrite" in ask(name, target).error
     assert everything(work) == before
 
 
@@ -322,7 +322,7 @@ def test_two_outputs_of_one_command_need_two_names(arguments: tuple[str, ...], w
 def test_a_demonstration_replaces_nothing_but_an_earlier_one(name: str, work: Path) -> None:
     Path(name).write_bytes(b"mine")
     before = everything(work)
-    assert f"{name}: exists already" in run("demo", "-o", ".").error
+    assert f"{name}: already exists" in run("demo", "-o", ".").error
     assert everything(work) == before
 
 
@@ -330,5 +330,5 @@ def test_a_dataset_is_never_written_into_something_that_exists(work: Path) -> No
     Path("set").mkdir()
     Path("link").symlink_to("nowhere")
     for name in ("set", "link", "a.png"):
-        assert "exists already" in run("demo", "--dataset", name, "--count", "1").error
+        assert "already exists" in run("demo", "--dataset", name, "--count", "1").error
     assert list(Path("set").iterdir()) == []

@@ -229,7 +229,7 @@ def test_an_annotated_image_that_exists_is_kept_unless_told_otherwise(model: Pat
     existing.parent.mkdir()
     existing.write_bytes(b"mine")
     ran = run("detect", model, "a.png", "-o", "out", "--json", "found.json")
-    assert ran.error == f"{existing}: exists already; give another name, or --overwrite"
+    assert ran.error == f"{existing}: already exists; give another name, or --overwrite"
     assert existing.read_bytes() == b"mine"
     assert not Path("found.json").exists()
     assert run("detect", model, "a.png", "-o", "out", "--overwrite").code == 0
@@ -240,7 +240,7 @@ def test_a_json_file_that_exists_is_kept_unless_told_otherwise(model: Path) -> N
     image("a.png")
     Path("found.json").write_text("mine")
     ran = run("detect", model, "a.png", "-o", "out", "--json", "found.json")
-    assert ran.error == "found.json: exists already; give another name, or --overwrite"
+    assert ran.error == "found.json: already exists; give another name, or --overwrite"
     assert Path("found.json").read_text() == "mine"
     assert not Path("out").exists()
     assert run("detect", model, "a.png", "--no-draw", "--json", "found.json", "--overwrite").code == 0

@@ -165,7 +165,7 @@ def test_two_sinks_cannot_share_a_file_or_stdout() -> None:
 def test_a_csv_file_that_exists_is_kept_unless_told_otherwise() -> None:
     Path("found.csv").write_text("mine")
     ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--csv", "found.csv")
-    assert ran.error == "found.csv: exists already; give another name, or --overwrite"
+    assert ran.error == "found.csv: already exists; give another name, or --overwrite"
     assert Path("found.csv").read_text() == "mine"
     assert run("detect", "cat.onnx", "a.png", "--no-draw", "--csv", "found.csv", "--overwrite").code == 0
 
@@ -176,14 +176,14 @@ def test_a_third_partys_sink_is_an_option(installed: None) -> None:
     assert Path("found.txt").read_text() == "a.png cat\nb.png cat\n"
     assert run("detect", "cat.onnx", "a.png", "--no-draw", "--words=-").out == "a.png cat\n"
     again = run("detect", "cat.onnx", "a.png", "--no-draw", "--words", "found.txt")
-    assert "found.txt: exists already" in again.err
+    assert "found.txt: already exists" in again.err
 
 
 def test_a_third_partys_folder_of_files_is_protected_too(installed: None) -> None:
     ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--sizes", "sizes")
     assert (ran.code, ran.out.splitlines()[-1]) == (0, "sizes: sizes")
     assert Path("sizes/a.png.txt").read_text() == "(64, 96, 3)"
-    assert "sizes/a.png.txt: exists already" in run("detect", "cat.onnx", "a.png", "--no-draw", "--sizes", "sizes").err
+    assert "sizes/a.png.txt: already exists" in run("detect", "cat.onnx", "a.png", "--no-draw", "--sizes", "sizes").err
     ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--sizes", "-")
     assert (ran.code, "--sizes cannot be written to stdout" in ran.err) == (2, True)
 

@@ -76,7 +76,7 @@ def test_a_video_that_would_be_replaced_is_said_once_and_the_rest_is_written() -
     ran = run("predict", "cat.onnx", "clip.mp4", "-o", "out", "--jsonl", "found.jsonl")
     assert ran.code == 1
     assert ran.err.splitlines() == [
-        f"error: {Path('out/clip.mp4')}: exists already; give another name, or --overwrite",
+        f"error: {Path('out/clip.mp4')}: already exists; give another name, or --overwrite",
         "error: 1 of 12 images failed",
     ]
     assert Path("out/clip.mp4").read_bytes() == b"mine"

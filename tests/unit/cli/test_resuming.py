@@ -215,7 +215,7 @@ def test_outputs_of_somebody_else_are_not_replaced_by_a_run_with_a_log() -> None
     for _ in range(2):
         ran = run(*COMMAND)
         assert ran.code == 1
-        assert "found.json: exists already" in ran.err
+        assert "found.json: already exists" in ran.err
     assert Path("found.json").read_text() == "theirs"
     assert not Path("out.resume").exists()
 

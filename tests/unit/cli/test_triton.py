@@ -59,7 +59,7 @@ def test_a_repository_that_is_there_is_left_alone(cat: Path, tmp_path: Path) -> 
     assert run("triton", cat, "-o", tmp_path / "r").code == 0
     before = (tmp_path / "r/cat/config.pbtxt").read_bytes()
     assert run("triton", cat, "-o", tmp_path / "r", "--max-batch", "2").error == (
-        f"{tmp_path / 'r/cat'}: exists already; --overwrite replaces this model"
+        f"{tmp_path / 'r/cat'}: already exists; --overwrite replaces this model"
     )
     assert (tmp_path / "r/cat/config.pbtxt").read_bytes() == before
     assert run("triton", cat, "-o", tmp_path / "r", "--max-batch", "2", "--overwrite").code == 0

@@ -112,7 +112,7 @@ def test_a_wrong_argument_is_an_input_error(requests: Requests, arguments: dict[
 
 def test_no_file_is_replaced_unless_it_may_be(requests: Requests) -> None:
     Path("best.engine.json").write_text("mine")
-    with pytest.raises(OutputError, match=r"best.engine.json: exists already"):
+    with pytest.raises(OutputError, match=r"best.engine.json: already exists"):
         yoloship.build("best.pt")
     with pytest.raises(OutputError, match="would replace an input"):
         yoloship.build("best.pt", "best.pt", overwrite=True)

@@ -97,7 +97,7 @@ def test_what_is_not_a_checkpoint_is_a_checkpoint_error() -> None:
 
 def test_no_file_is_replaced_unless_it_may_be(best: Path) -> None:
     Path("best.onnx").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         yoloship.export(best)
     with pytest.raises(OutputError, match="would replace an input"):
         yoloship.export(best, best, overwrite=True)

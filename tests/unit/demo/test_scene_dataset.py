@@ -89,7 +89,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    with pytest.raises(OutputError, match="set: exists already; give the name of a new folder"):
+    with pytest.raises(OutputError, match="set: already exists; give the name of a new folder"):
         write_dataset(tmp_path / "set", DatasetConfig(1))
     assert list((tmp_path / "set").iterdir()) == []
 

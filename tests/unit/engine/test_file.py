@@ -50,7 +50,7 @@ def refusal(path: Path, error: type[YoloshipError] = EngineError) -> str:
 def test_an_existing_engine_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     for taken in ("best.engine", "best.engine.json"):
         (tmp_path / taken).write_bytes(b"mine")
-        with pytest.raises(OutputError, match=f"{taken}: exists already"):
+        with pytest.raises(OutputError, match=f"{taken}: already exists"):
             write_engine(tmp_path / "best.engine", BUILT, source_name="best.onnx", model=None, overwrite=False)
         assert (tmp_path / taken).read_bytes() == b"mine"
         (tmp_path / taken).unlink()

@@ -76,7 +76,7 @@ def test_without_a_frame_no_file_is_left(tmp_path: Path) -> None:
 def test_a_file_that_exists_is_kept_unless_it_may_be_replaced(tmp_path: Path) -> None:
     frames = frames_of(write_clip(tmp_path / "a.mp4", Clip(times_ms=(0, 40))))
     (tmp_path / "b.mp4").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="exists already; give another name, or --overwrite"):
+    with pytest.raises(OutputError, match="already exists; give another name, or --overwrite"):
         write_all(tmp_path / "b.mp4", frames)
     assert (tmp_path / "b.mp4").read_bytes() == b"mine"
     write_all(tmp_path / "b.mp4", frames, overwrite=True)
@@ -101,7 +101,7 @@ def test_a_name_that_is_taken_meanwhile_is_kept_and_the_frames_too(tmp_path: Pat
         assert isinstance(frame.image, np.ndarray)
         video.write(frame.image, frame)
     (tmp_path / "b.mp4").write_bytes(b"theirs")
-    with pytest.raises(OutputError, match=r"b\.mp4: exists already; the frames before it are in .*b\.mp4\..*\.part"):
+    with pytest.raises(OutputError, match=r"b\.mp4: already exists; the frames before it are in .*b\.mp4\..*\.part"):
         video.close()
     assert (tmp_path / "b.mp4").read_bytes() == b"theirs"
     assert len(read_back(video.part).times) == 200

@@ -51,7 +51,7 @@ def test_a_video_is_finished_when_the_next_begins_and_cameras_stay_open(tmp_path
 def test_a_video_that_cannot_be_written_is_said_once_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"mine")
     with AnnotatedVideos(overwrite=False) as videos:
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="already exists"):
             add(videos, tmp_path, CLIP, 0)
         assert add(videos, tmp_path, CLIP, 1) is None
         assert add(videos, tmp_path, OTHER, 0) == tmp_path / "clip-2.mp4"
@@ -81,7 +81,7 @@ def test_what_fails_at_the_end_is_said_and_all_others_are_finished(
     for camera in CAMERAS:
         add(videos, tmp_path, camera, 0)
     (tmp_path / "front.mp4").write_bytes(b"theirs")
-    with pytest.raises(OutputError, match=r"front\.mp4: exists already"):
+    with pytest.raises(OutputError, match=r"front\.mp4: already exists"):
         videos.close()
     assert len(read_back(tmp_path / "back.mp4").times) == 1
     videos.close()

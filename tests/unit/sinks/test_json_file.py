@@ -129,7 +129,7 @@ def test_a_name_taken_meanwhile_does_not_lose_the_results(tmp_path: Path) -> Non
     sink = JsonFile.open(target, overwrite=False)
     sink.write(ENTRIES[0])
     target.write_text("theirs")
-    with pytest.raises(OutputError, match=r"exists already; the results are in .*\.part") as caught:
+    with pytest.raises(OutputError, match=r"already exists; the results are in .*\.part") as caught:
         sink.close()
     (part,) = parts(tmp_path)
     assert str(part) in str(caught.value)
@@ -141,7 +141,7 @@ def test_a_folder_that_takes_nothing_is_said_at_the_beginning(tmp_path: Path) ->
     with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
         JsonFile.open(tmp_path / "none" / "found.json", overwrite=False)
     (tmp_path / "found.json").touch()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         JsonFile.open(tmp_path / "found.json", overwrite=False)
 
 

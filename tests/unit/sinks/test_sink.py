@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_finished_is_closed_and_its_results_stay(
 
 def test_a_name_that_is_taken_is_refused_at_the_beginning(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         Lines.open(tmp_path / "x.txt")
     assert (tmp_path / "x.txt").read_bytes() == b"mine"
 

@@ -75,7 +75,7 @@ def test_a_file_that_was_cut_short_meanwhile_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_bytes(b"theirs")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         at(path)
     assert path.read_bytes() == b"theirs"
 

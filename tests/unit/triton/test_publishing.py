@@ -75,7 +75,7 @@ def test_a_model_whose_successor_cannot_take_its_place_comes_back(
 
 def test_a_name_that_is_taken_needs_overwrite(tmp_path: Path) -> None:
     model(tmp_path / "r/a")
-    with pytest.raises(OutputError, match=r"r/a: exists already; --overwrite replaces this model"):
+    with pytest.raises(OutputError, match=r"r/a: already exists; --overwrite replaces this model"):
         check_places(tmp_path / "r", ["a"], [], overwrite=False)
     check_places(tmp_path / "r", ["a"], [], overwrite=True)
 

@@ -124,7 +124,7 @@ def test_models_are_added_to_a_repository_and_replaced_only_when_asked(tmp_path:
     model = cat_model(tmp_path)
     written(Request((NamedModel("a", model),), PYTHON), tmp_path / "r")
     written(Request((NamedModel("b", model),), PYTHON), tmp_path / "r")
-    with pytest.raises(OutputError, match=r"r/a: exists already; --overwrite replaces this model"):
+    with pytest.raises(OutputError, match=r"r/a: already exists; --overwrite replaces this model"):
         written(Request((NamedModel("a", model),), PYTHON), tmp_path / "r")
     written(Request((NamedModel("a", model),), PYTHON, serving=Serving(max_batch=3)), tmp_path / "r", overwrite=True)
     assert config(tmp_path / "r/a").max_batch_size == 3
