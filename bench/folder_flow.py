@@ -52,8 +52,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("files", "bytes", "arrays"))
     parser.add_argument("--slower", type=float, default=1, help="how many times slower the host is: the GPU is faster")
-    parser.add_argument("--late-us", type=int, default=0, help="let threads that wait wake up later by this")
-    parser.add_argument("--profile", action="store_true", help="print where the time of the consumer's thread goes")
     arguments = parser.parse_args()
     if _INSIDE in os.environ:
         _measure(arguments)
@@ -67,11 +65,6 @@ def main() -> None:
         environment["STAND_IN_IDLE"] = f"{_BATCH_US / slower},{_IMAGE_US / slower},{25 * slower}"
         environment["STAND_IN_JPEG_US"] = f"{900 / slower},{135 / slower}"
         environment["LD_LIBRARY_PATH"] += f":{nvjpeg_standin.folder()}"
-        if arguments.late_us:
-            late = Path(cache, "late.so")
-            source = Path(__file__).with_name("_slow_wakeups.c")
-            subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", late, source, "-ldl"], check=True)
-            environment |= {"LD_PRELOAD": str(late), "SLOW_WAKEUP_US": str(arguments.late_us)}
         sys.exit(subprocess.run([sys.executable, *sys.orig_argv[1:]], env=environment, check=False).returncode)
 
 
@@ -110,12 +103,6 @@ def _measure(arguments: argparse.Namespace) -> None:
                 for kind, sources in kinds.items():
                     if arguments.only in {None, kind}:
                         _round(kind, detector, sources[: len(files)], alone, batches)
-            if arguments.profile:
-                import cProfile
-
-                profile = cProfile.Profile()
-                profile.runcall(lambda: list(detector.stream(files)))
-                profile.print_stats("tottime")
 
 
 def _round(kind: str, detector: Any, sources: Sequence[Any], alone: float, batches: dict[str, Any]) -> None:

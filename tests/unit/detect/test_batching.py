@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship.detect.batching import Batcher, Gathering
+from yoloship.detect.batching import Batcher, Gathering, RunFuture
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
 from yoloship.errors import SessionError
@@ -253,3 +253,54 @@ def test_a_batch_of_which_all_are_cancelled_keeps_nothing_busy() -> None:
     assert batcher.submit(frame(4), OPTIONS).result() is not None
     batcher.close()
     assert batcher._running == 0
+
+
+class Held(PlacedImage):
+    """An image that counts how often it is released."""
+
+    def release(self) -> None:
+        released.append(self.pixels)
+
+
+released: list[int] = []
+
+
+def held(number: int) -> Held:
+    return Held(number, Letterbox.fixed((number + 1, 10), (64, 64)))
+
+
+def test_images_that_came_together_are_queued_together_and_each_is_released_before_its_answer() -> None:
+    released.clear()
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1, 4), waiting=1, model_name="m")
+    first = batcher.submit(held(0), OPTIONS)
+    gate.begun.wait()
+    futures = [RunFuture() for _ in range(5)]
+    batcher.submit_all([held(number) for number in (1, 2, 3, 99, 5)], OPTIONS, futures)  # there is room for one
+    assert futures[4].cancel()
+    seen = list[int]()
+    futures[0].add_done_callback(lambda _: seen.extend(released))
+    gate.open.set()
+    assert first.result().image_hw[0] == 1
+    for future in futures[:4]:
+        with pytest.raises(SessionError, match="on purpose"):
+            future.result()
+    batcher.close()
+    assert gate.batches == [[0], [1, 2, 3, 99]]
+    assert seen == [0, 1]
+    assert sorted(released) == [0, 1, 2, 3, 5, 99]
+
+
+def test_a_closed_batcher_takes_none_of_several_and_releases_what_waited() -> None:
+    released.clear()
+    batcher = Batcher(Gate(), threads=0, sizes=(1,), waiting=9, model_name="m")
+    futures = [RunFuture(), RunFuture()]
+    batcher.submit_all([held(1), held(2)], OPTIONS, futures)
+    batcher.close()
+    assert released == [1, 2]
+    for future in futures:
+        with pytest.raises(SessionError, match="m: the detector is closed"):
+            future.result()
+    with pytest.raises(SessionError, match="m: the detector is closed"):
+        batcher.submit_all([held(3)], OPTIONS, [RunFuture()])
+    assert released == [1, 2]  # who could not hand it over releases it

@@ -111,3 +111,34 @@ def test_closing_drops_what_waits_and_finishes_what_has_begun() -> None:
     threads.add(2001)
     time.sleep(0.05)
     assert len(work.done) == read
+
+
+def test_what_was_read_is_handed_over_before_an_item_waits_for_others() -> None:
+    handed: list[tuple[int, ...]] = []
+    seen: list[list[tuple[int, ...]]] = []
+    done = threading.Event()
+    may_begin = threading.Event()
+
+    def read(item: int, flush: Callable[[], None]) -> None:
+        if item == 0:
+            may_begin.wait()
+        if item == 3:
+            flush()
+            flush()
+            seen.append(list(handed))
+
+    def hand_over(items: Sequence[int]) -> None:
+        handed.append(tuple(items))
+        if sum(map(len, handed)) == 9:
+            done.set()
+
+    threads = Readers[int](1, read, hand_over)
+    for item in range(9):
+        threads.add(item)
+    may_begin.set()
+    done.wait()
+    threads.close(wait=True)
+    (before,) = seen
+    assert [item for items in before for item in items] == [0, 1, 2]
+    assert sorted(item for items in handed for item in items) == list(range(9))
+    assert () not in handed

@@ -98,6 +98,23 @@ def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
     assert budget.held_bytes == 5
 
 
+def test_whoever_has_to_wait_hands_over_first_what_others_wait_for() -> None:
+    budget = ImageBudget(100)
+    drawn = budget.draw(range(2), [])
+    assert [next(drawn)[0], next(drawn)[0]] == [0, 1]
+    handed: list[str] = []
+    budget.reserve(0, 150, lambda: handed.append("the oldest never waits"))
+    assert handed == []
+
+    def hand_over() -> None:
+        handed.append("it had to")
+        budget.release(0)
+
+    budget.reserve(1, 60, hand_over)
+    assert handed == ["it had to"]
+    assert budget.held_bytes == 60
+
+
 def test_closing_a_budget_wakes_up_whoever_waits() -> None:
     budget = ImageBudget(10)
     assert list(budget.draw("ab", [])) == [(0, "a"), (1, "b")]
