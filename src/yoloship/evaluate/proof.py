@@ -37,6 +37,8 @@ FORMAT: Final = "yoloship proof 1"
 MAX_BYTES: Final = 1 << 20
 _MAX_ENTRIES: Final = 1000
 _MAX_CHARS: Final = 500
+_MAX_WHOLE: Final = 1 << 53
+"""The largest whole number that every reader of JSON takes exactly (RFC 8259, section 6)."""
 _PACKAGES: Final = (
     "tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-lean", "onnxruntime", "onnxruntime-gpu",
     "cuda-bindings", "numpy",
@@ -217,6 +219,8 @@ def _check(value: Any, shape: Any, where: str, subject: str) -> None:
         shape = next((one for one in shape if _is_of(value, one)), shape[0])
     if not _is_of(value, shape):
         raise InputError(f"{where} has a wrong type", subject=subject, got=type(value).__name__)
+    if isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        raise InputError(f"{where} is too large", subject=subject, expected=f"at most {_MAX_WHOLE}")
     if isinstance(value, float) and not math.isfinite(value):  # 1e999 is JSON
         raise InputError(f"{where} is not a finite number", subject=subject, got=str(value))
     if isinstance(value, str | list | dict) and len(value) > (_MAX_CHARS if isinstance(value, str) else _MAX_ENTRIES):

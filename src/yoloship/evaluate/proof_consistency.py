@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.measure import Measure
 
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
-_VERSION: Final = re.compile(r"\d+(\.\d+)*([.+-]?[a-z0-9]+)*")
-_COMPUTE_CAPABILITY: Final = re.compile(r"sm\d{2,3}")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+_-]{0,63}")
+_COMPUTE_CAPABILITY: Final = re.compile(r"sm[0-9]{2,3}")
 _KINDS: Final[frozenset[Kind]] = MODEL_KINDS | {"unknown"}
 """An ONNX file of an unusual form is of no known kind."""
 _ROUNDING: Final = 1e-6

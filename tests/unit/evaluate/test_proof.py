@@ -93,6 +93,7 @@ def edited(proof: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("passed", 1, r"report\.passed has a wrong type: got int"),
         ("sides.0.path", "/home/me", r"report\.sides\[0\] has other fields: got path"),
         ("sides.1.engine.flavour", "x" * 501, r"report\.sides\[1\]\.engine\.flavour is too long: got 501"),
+        ("sides.0.run_ms", 10**400, r"report\.sides\[0\]\.run_ms is too large: expected at most 9007199254740992"),
         ("levels", [{}] * 1001, r"report\.levels is too long: got 1001"),
         ("sides.0.input_hw", [640, None], r"report\.sides\[0\]\.input_hw\[1\] has a wrong type: got NoneType"),
         ("machine.packages", {"numpy": 2}, r"report\.machine\.packages\.numpy has a wrong type: got int"),

@@ -90,6 +90,7 @@ def test_a_report_of_a_bad_model_is_taken_too(proof: dict[str, Any], tmp_path: A
         ("date", "20261128", "date is not a day that has begun: got 20261128"),
         ("date", "2026-02-30", "date is not a day that has begun: got 2026-02-30"),
         ("yoloship", "the newest", "yoloship is not a version: got the newest"),
+        ("yoloship", "٣", "yoloship is not a version: got ٣"),
         ("machine.packages", {"tensorrt": "/opt/trt"}, "machine.packages.tensorrt is not a version: got /opt/trt"),
         ("machine.gpus.0.cuda", "", "machine.gpus[0].cuda is not a version: got"),
         ("machine.gpus.0.compute_capability", "8.7", "machine.gpus[0].compute_capability is not of the form sm89: got"),
