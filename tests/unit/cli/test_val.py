@@ -130,7 +130,7 @@ def test_a_fault_of_the_dataset_is_named_on_stderr() -> None:
         (("--data", "data.yaml", "--batch", "8"), "--batch is for --as yolov5"),
         (("--data", "data.yaml", "--as", "yolov5", "--device", "cpu"), "--device: not with --as yolov5"),
         (("other.onnx", "--data", "data.yaml", "--save-json", "a.json"), "are for one model"),
-        (("--data", "data.yaml", "--runtime", "a,,b"), "--runtime a,,b: give names between commas"),
+        (("--data", "data.yaml", "--runtime", "a,,b"), "--runtime a,,b: give comma-separated names"),
     ],
 )
 def test_options_that_contradict_are_usage_errors(options: tuple[str, ...], message: str) -> None:
