@@ -89,6 +89,7 @@ inline void take_time(void* stream, double* engine_ends, double ms)
 }
 inline void sleep_until(double ms)
 {
+    if (ms - now() < 0.01) return;  // to sleep takes longer
     const timespec until = {(time_t)(ms / 1e3), (long)(std::fmod(ms, 1e3) * 1e6)};
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
 }
