@@ -211,6 +211,7 @@ class StillFrame:
     width, height = SIZE
     colorspace, color_range, rotation = 2, 0, 0
     is_corrupt = False
+    side_data: dict[str, Any] = {}  # noqa: RUF012 - as PyAV has it, of each frame
 
     def __init__(self, pts: int, planes: Any) -> None:
         self.pts, self.planes = pts, planes

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.closing import Closing
 from yoloship.sources.live.decoder import FRAMES, PACKETS, Order
-from yoloship.sources.live.messages import MAX_LINE, Arrived, BrokenDecoderError, Coded, Packet, from_line
+from yoloship.sources.live.messages import Arrived, BrokenDecoderError, Incoming
 from yoloship.sources.live.ring import Ring, make_memory
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _PROGRAM: Final = (
 )
 """Isolated, with the parent's own path: a module in the current folder is not loaded instead of a library."""
 _PIPE_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 1 << 16
+"""At once: several frames of a camera."""
 
 
 class Connection(Closing):
@@ -55,12 +57,14 @@ class Connection(Closing):
                 [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                bufsize=0,
                 stderr=subprocess.DEVNULL,  # FFmpeg prints addresses with their passwords
                 pass_fds=(memory,),
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its decoders
             )
         finally:
             os.close(memory)
+        self._incoming = Incoming(slots)
         self._held: set[int] = set()
         self._lock = threading.Lock()
         self._dropped = 0
@@ -86,18 +90,17 @@ class Connection(Closing):
             BrokenDecoderError: it says something that makes no sense.
         """
         assert self._process.stdout is not None
-        while line := self._process.stdout.readline(MAX_LINE):
-            message = from_line(line, self._ring.slots)
+        output = self._process.stdout.fileno()
+        while data := os.read(output, _READ_BYTES):
+            yield from self._checked(data)
+
+    def _checked(self, data: bytes) -> Iterator[Message]:
+        for message in self._incoming.messages(data):
             if isinstance(message, Arrived):
                 with self._lock:
                     if message.slot in self._held:
                         raise BrokenDecoderError("filled a slot that is not its own", subject="the decoder")
                     self._held.add(message.slot)
-            elif isinstance(message, Coded | Packet):
-                data = self._process.stdout.read(message.size)
-                if len(data) < message.size:
-                    return
-                message = replace(message, data=data)
             yield message
 
     def answer(self, *, packets: bool) -> None:

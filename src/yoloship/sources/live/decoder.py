@@ -21,7 +21,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from yoloship.sources.live.messages import Alive, Arrived, Damaged, Opened, Stopped, Waiting, to_line
+from yoloship.sources.live.messages import Alive, Arrived, Damaged, Opened, Stopped, Waiting, to_bytes
 from yoloship.sources.live.ring import SLOT_BYTES, Ring
 
 if TYPE_CHECKING:
@@ -373,7 +373,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(slots,), daemon=True).start()
 
     def send(message: Message) -> None:
-        data = memoryview(to_line(message))
+        data = memoryview(to_bytes(message))
         try:
             while data:
                 data = data[os.write(output, data) :]

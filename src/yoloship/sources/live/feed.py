@@ -366,9 +366,10 @@ class Feed:
         if is_first:
             self.tell(f"running, {image_hw[1]}×{image_hw[0]}")
         stream, index = self._stream, self._base_index + message.index
-        source_s = float(message.pts * stream.time_base) if message.pts is not None and stream.time_base else None
+        base = stream.time_base
+        source_s = message.pts * base.numerator / base.denominator if message.pts is not None and base else None
         time_s = self._clock.time_of(source_s, now_s)
-        frame = Frame(index, f"{stream.name}#{index}", None, time_s, stream, message.pts if stream.time_base else None)
+        frame = Frame(index, f"{stream.name}#{index}", None, time_s, stream, message.pts if base else None)
         with self._changed:
             self._sign_s, self._next_index = now_s, index + 1
             self.counts.dropped += dropped

@@ -1,21 +1,26 @@
-"""What a decoder process tells this one, a line of JSON each, and what of it is believed.
+"""What a decoder process tells this one, and what of it is believed.
 
-A decoder reads what strangers send, so its lines are checked like any other input. Behind the line of a `Coded` or a
-`Packet` are the bytes that it announces.
+A message is a line of JSON; a `Packet`, of which there are many, is a few bytes that are read much faster. Behind a
+`Coded` or a `Packet` are the bytes that it announces. A decoder reads what strangers send, so what it says is checked
+like any other input.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+import struct
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.fields import is_int
 from yoloship.errors import YoloshipError
 from yoloship.sources.live.ring import SLOT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_LINE: Final = 4000
 """Bytes of a line with its end; fewer than a pipe takes whole, so lines of different threads do not mix."""
@@ -159,12 +164,21 @@ class Stopped:
 
 Message: TypeAlias = Alive | Opened | Arrived | Coded | Packet | Damaged | Waiting | Stopped
 _KINDS: Final = MappingProxyType(
-    {kind.__name__: kind for kind in (Alive, Opened, Arrived, Coded, Packet, Damaged, Waiting, Stopped)}
+    {kind.__name__: kind for kind in (Alive, Opened, Arrived, Coded, Damaged, Waiting, Stopped)}
 )
+PACKET_MARK: Final = 0
+"""The first byte of a packed `Packet`, which no line of JSON has."""
+_PACKET: Final = struct.Struct("<BBIqq")
+PACKET_HEAD_BYTES: Final = _PACKET.size
+_IS_KEY, _IS_CORRUPT, _HAS_PTS, _HAS_DTS = 1, 2, 4, 8
 
 
-def to_line(message: Message) -> bytes:
-    """A message as one line, and the bytes that follow it."""
+def to_bytes(message: Message) -> bytes:
+    """A message as a decoder sends it, and the bytes that follow it."""
+    if isinstance(message, Packet):
+        flags = message.is_key * _IS_KEY | message.is_corrupt * _IS_CORRUPT
+        flags |= (message.pts is not None) * _HAS_PTS | (message.dts is not None) * _HAS_DTS
+        return _PACKET.pack(PACKET_MARK, flags, message.size, message.pts or 0, message.dts or 0) + message.data
     values: dict[str, Any] = asdict(message)
     fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in values.items()}
     data = fields.pop("data", b"")
@@ -172,8 +186,27 @@ def to_line(message: Message) -> bytes:
     return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n" + data
 
 
+def packet_from(head: bytes | bytearray, at: int = 0) -> Packet:
+    """Read a packed `Packet`, without its `data`, which follow.
+
+    Args:
+        head: At least `PACKET_HEAD_BYTES` from there on.
+        at: Where it begins.
+
+    Raises:
+        BrokenDecoderError: its values are out of range.
+    """
+    mark, flags, size, pts, dts = _PACKET.unpack_from(head, at)
+    if mark != PACKET_MARK or flags > 15 or not 1 <= size <= MAX_PACKET_BYTES or min(pts, dts) < 1 - (1 << 63):
+        raise BrokenDecoderError("a Packet with values out of range", subject="the decoder")
+    return Packet(
+        pts if flags & _HAS_PTS else None, dts if flags & _HAS_DTS else None,
+        bool(flags & _IS_KEY), bool(flags & _IS_CORRUPT), size,
+    )  # fmt: skip
+
+
 def from_line(line: bytes, slots: int) -> Message:
-    """Read a line. A `Coded` or a `Packet` is without its `data`, which follow.
+    """Read a line. A `Coded` is without its `data`, which follow.
 
     Args:
         line: With its end.
@@ -245,17 +278,6 @@ def _is_coded(message: Any, slots: int) -> bool:
     )
 
 
-def _is_packet(message: Any, slots: int) -> bool:
-    del slots
-    return (
-        _is_time(message.pts)
-        and _is_time(message.dts)
-        and type(message.is_key) is type(message.is_corrupt) is bool
-        and is_int(message.size, 1, MAX_PACKET_BYTES)
-        and message.data == b""
-    )
-
-
 def _is_stopped(message: Any, slots: int) -> bool:
     del slots
     return (
@@ -273,9 +295,59 @@ _CHECKS: Final = MappingProxyType(
         Opened: _is_opened,
         Arrived: _is_arrived,
         Coded: _is_coded,
-        Packet: _is_packet,
         Damaged: lambda message, _: _is_count(message.index),
         Waiting: lambda message, _: type(message.seconds) is float and 0 <= message.seconds < 1e9,
         Stopped: _is_stopped,
     }
 )
+
+
+class Incoming:
+    """The messages of one decoder process, which come in pieces of any size.
+
+    Args:
+        slots: How many slots its ring has.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._rest = bytearray()
+
+    def messages(self, data: bytes) -> Iterator[Message]:
+        """The messages that are complete with a further piece.
+
+        Args:
+            data: What came.
+
+        Raises:
+            BrokenDecoderError: it makes no sense; the messages before it are given first.
+        """
+        rest = self._rest
+        rest += data
+        at = 0
+        try:
+            while at < len(rest):
+                end = self._end_of_head(at)
+                if end is None:
+                    return
+                is_packet = rest[at] == PACKET_MARK
+                message = packet_from(rest, at) if is_packet else from_line(bytes(rest[at:end]), self._slots)
+                if isinstance(message, Coded | Packet):
+                    if len(rest) < end + message.size:
+                        return
+                    message = replace(message, data=bytes(rest[end : end + message.size]))
+                    end += message.size
+                at = end
+                yield message
+        finally:
+            del rest[:at]
+
+    def _end_of_head(self, at: int) -> int | None:
+        """Where the line or the packed head ends that begins there; None if it is not complete."""
+        rest = self._rest
+        if rest[at] == PACKET_MARK:
+            return at + PACKET_HEAD_BYTES if len(rest) >= at + PACKET_HEAD_BYTES else None
+        end = rest.find(b"\n", at, at + MAX_LINE) + 1
+        if not end and len(rest) >= at + MAX_LINE:
+            raise BrokenDecoderError("said something that is not understood", subject="the decoder")
+        return end or None

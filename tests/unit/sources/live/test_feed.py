@@ -17,6 +17,7 @@ from yoloship.errors import InputError
 from yoloship.sources.live import connection, feed
 from yoloship.sources.live.decoder import FRAMES, PACKETS
 from yoloship.sources.live.feed import MAX_DELAY_S, Feed, delay_before
+from yoloship.sources.live.messages import Packet, to_bytes
 from yoloship.sources.live.states import State
 from yoloship.sources.live.target import target_of
 from yoloship.sources.settings import SourceOptions
@@ -329,7 +330,7 @@ def test_with_every_the_packets_of_a_device_wait_and_nobody_is_blamed(monkeypatc
     monkeypatch.setattr(feed, "_WAIT_SAID_S", 0.05)
     decoding = CpuPackets()
     with BytesServer(video_bytes(60)) as server, Watched(server.address, decoding, live="every") as watched:
-        watched.hears("it has to wait; --live newest")
+        watched.hears("so it has to wait")
         watched.feed.check(float("inf"))
         assert decoding.in_use == 9
         frames = watched.take(60)
@@ -401,8 +402,8 @@ def test_a_device_that_fails_later_leaves_the_stream_to_the_cpu() -> None:
 
 
 def test_packets_that_nobody_asked_for_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = '{"kind": "Packet", "pts": null, "dts": null, "is_key": true, "is_corrupt": false, "size": 1}\\nx'
-    monkeypatch.setattr(connection, "_PROGRAM", f"print('{line}', flush=True); import time; time.sleep(60)")
+    sent = to_bytes(Packet(None, None, True, False, 1, b"x"))
+    monkeypatch.setattr(connection, "_PROGRAM", f"import os, time; os.write(1, {sent!r}); time.sleep(60)")
     decoding = CpuPackets()
     with Watched("tcp://127.0.0.1:1", decoding) as watched:
         watched.hears("sent something that was not requested")
