@@ -158,13 +158,12 @@ class Feed:
         self._thread.start()
 
     def pop(self) -> Held:
-        """The next frame that waits; called once for each call of `arrived`."""
-        with self._changed:
-            held = self._waiting.popleft()
-            self._sign_s = time.monotonic()  # a stream that had to wait for room was not silent
-            self.counts.frames += held.image is not None
-            if self._lacks_room:
-                self._changed.notify_all()
+        """The next frame that waits; called under `changed`, once for each call of `arrived`."""
+        held = self._waiting.popleft()
+        self._sign_s = time.monotonic()  # a stream that had to wait for room was not silent
+        self.counts.frames += held.image is not None
+        if self._lacks_room:
+            self._changed.notify_all()
         return held
 
     def check(self, now_s: float) -> None:

@@ -42,7 +42,9 @@ class LiveStreams(Source):
     is_live = True
 
     def __init__(self, targets: Sequence[Target], options: SourceOptions) -> None:
-        self._changed = threading.Condition()
+        # Ctrl-C may come right behind `with condition`, whose lock is then never given back; not behind `with lock`.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._ready: deque[Feed] = deque()
         self._closing = threading.Event()
         self._feeds = [Feed(target, options, self._changed, self._ready.append) for target in targets]
@@ -67,7 +69,7 @@ class LiveStreams(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Connect to all, and give frames until every stream has ended."""
-        with self._changed:
+        with self._lock:
             if self._has_started:
                 raise InputError("a live source can be read only once", hint="open it again")
             self._has_started = True
@@ -83,19 +85,19 @@ class LiveStreams(Source):
     def decode_with(self, decoding: VideoDecoding) -> None:
         """Decode streams with a device, if nothing is connected yet. Cameras of this machine send no packets."""
         packets = decoding.packets
-        with self._changed:
+        with self._lock:
             if not self._has_started:
                 for feed in self._feeds:
                     feed.decoding = packets
 
     def is_ready(self) -> bool:
         """Whether a frame waits, or all streams have ended."""
-        with self._changed:
+        with self._lock:
             return bool(self._ready) or self._is_over()
 
     def close(self) -> None:
         """End all decoders, and say what came of each stream."""
-        with self._changed:
+        with self._lock:
             is_first, has_started = not self._closing.is_set(), self._has_started
             self._closing.set()
             self._has_started = True
@@ -112,7 +114,7 @@ class LiveStreams(Source):
 
     def _next(self) -> Held | None:
         """The next frame of the stream whose frame has waited longest; None at the end."""
-        with self._changed:
+        with self._lock:
             while not self._ready:
                 if self._is_over():
                     return None

@@ -59,8 +59,8 @@ class Watched(Closing):
         for _ in range(count):
             with self.changed:
                 self.changed.wait_for(lambda: self.ready)
-                self.ready.popleft()
-            frame: Any = self.feed.pop().take()
+                held = self.ready.popleft().pop()
+            frame: Any = held.take()
             if isinstance(frame.image, Pretended):  # as a detector does
                 image = frame.image.host()
                 frame.image.close()
