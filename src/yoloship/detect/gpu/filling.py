@@ -178,7 +178,8 @@ def _copy(piece: Piece, pinned: npt.NDArray[np.uint8]) -> None:
         np.copyto(target, rows[0])
     else:
         copied: Any = cv2.vconcat(rows, dst=target)  # one call for all, without Python's lock
-        assert copied.ctypes.data == target.ctypes.data, "OpenCV took memory of its own"
+        if copied.ctypes.data != target.ctypes.data:  # OpenCV took memory of its own, which it does not do today
+            np.copyto(target, copied)
 
 
 def _rows(frame: Frame) -> npt.NDArray[np.uint8]:
