@@ -68,11 +68,14 @@ class until:  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10
             self._is_late = True
             task.cancel()
 
+        self._uncancel = getattr(task, "uncancel", None)  # from Python 3.11 on
         self._timer = loop.call_at(self._deadline_s, end)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._timer.cancel()
         if self._is_late and kind is asyncio.CancelledError:
+            if self._uncancel is not None:
+                self._uncancel()
             raise self._error from error
 
 

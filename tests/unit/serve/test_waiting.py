@@ -78,6 +78,17 @@ def test_what_is_late_ends_with_its_own_error_and_does_not_begin_if_the_time_is_
         assert steps == said
 
 
+def test_who_was_late_is_not_taken_for_cancelled_afterwards() -> None:
+    async def run() -> int:
+        with pytest.raises(LateError):
+            async with until(asyncio.get_running_loop().time() + 0.01, LateError("too late")):
+                await asyncio.Event().wait()
+        task = asyncio.current_task()
+        return getattr(task, "cancelling", int)()  # from Python 3.11 on; asyncio.timeout looks at it
+
+    assert asyncio.run(run()) == 0
+
+
 def test_what_is_in_time_goes_on_and_a_cancelled_one_is_cancelled() -> None:
     async def run() -> None:
         async with until(asyncio.get_running_loop().time() + 0.01, LateError("too late")):
