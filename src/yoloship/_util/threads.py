@@ -34,7 +34,9 @@ def in_threads(
         source = iter(items)
         try:
             while True:
-                while len(pending) < ahead and (one := next(_one(source), None)) is not None:
+                for _ in range(ahead - len(pending)):  # `while` could miss `finally`: see `sources.ahead`
+                    if (one := next(_one(source), None)) is None:
+                        break
                     pending.append(pool.submit(work, *one))
                 if not pending:
                     return

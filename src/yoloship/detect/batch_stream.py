@@ -178,8 +178,8 @@ def in_batches(
     try:
         while True:
             consumer = threading.get_ident()
-            while len(pending) < in_flight + readers and not (pending and pending[0].is_done):
-                if pending and (not memory.has_room or (live and not live.is_ready())):
+            for _ in range(in_flight + readers - len(pending)):  # `while` could miss `finally`: see `sources.ahead`
+                if pending and (pending[0].is_done or not memory.has_room or (live and not live.is_ready())):
                     break
                 item = next(drawn, None)
                 if item is None:

@@ -240,8 +240,8 @@ def in_order(  # noqa: PLR0913 - the last two have defaults
     try:
         while True:
             consumer = threading.get_ident()
-            while len(pending) < most and not (live and pending and not live.is_ready()):
-                if pending and not memory.has_room:
+            for _ in range(most - len(pending)):  # `while` could miss `finally`: see `sources.ahead`
+                if pending and (not memory.has_room or (live and not live.is_ready())):
                     break
                 if (item := next(drawn, None)) is None:
                     break

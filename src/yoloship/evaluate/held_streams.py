@@ -154,7 +154,7 @@ class HeldVideos(Source):
                 )  # fmt: skip
             self.begun_s = time.perf_counter()
             self._begin.set()
-            while (frame := self._taken()) is not None:
+            for frame in iter(self._taken, None):
                 yield frame
                 del frame
         finally:

@@ -57,7 +57,12 @@ def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
     consumer = threading.get_ident()
     try:
         thread.start()
-        while (got := made.get()) is not None:
+        # `while True`, because a loop with a condition ends in a jump which Python 3.13 leaves out of the `try` block:
+        # the exception of a signal that comes there misses `finally`.
+        while True:
+            got = made.get()
+            if got is None:
+                break
             if isinstance(got, BaseException):
                 raise got
             room.put(None)

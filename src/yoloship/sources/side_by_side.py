@@ -64,10 +64,12 @@ class SideBySide:
         try:
             for _ in range(min(self._at_once, len(self._readings))):
                 self._start(threads)
-            while aside or not all(self._is_read):
+            while True:  # with a condition, Ctrl-C could miss `finally`: see `ahead`
+                if not aside and all(self._is_read):
+                    break
                 video, group = self._next(aside, threads)
                 self._rooms[video].put(None)
-                while group:
+                for _ in range(len(group)):
                     frame = group.popleft()
                     self._drawn.append(video)
                     yield frame
@@ -103,7 +105,9 @@ class SideBySide:
                     kept.setdefault(video, []).append(answer)
                     self._waiting += 1
                 del answer
-                while turn < len(self._readings) and self._is_read[turn] and not self._left[turn]:
+                while True:
+                    if turn == len(self._readings) or not self._is_read[turn] or self._left[turn]:
+                        break
                     turn += 1
                     for late in kept.pop(turn, ()):
                         self._waiting -= 1

@@ -77,7 +77,7 @@ class LiveStreams(Source):
             feed.start()
         self._watchdog.start()
         try:
-            while (held := self._next()) is not None:
+            for held in iter(self._next, None):
                 yield held.take()
         finally:
             self.close()
@@ -115,11 +115,12 @@ class LiveStreams(Source):
     def _next(self) -> Held | None:
         """The next frame of the stream whose frame has waited longest; None at the end."""
         with self._lock:
-            while not self._ready:
+            while True:  # with a condition, Ctrl-C could keep the lock: see `sources.ahead`
+                if self._ready:
+                    return self._ready.popleft().pop()
                 if self._is_over():
                     return None
                 self._changed.wait(_WAKE_S)
-            return self._ready.popleft().pop()
 
     def _is_over(self) -> bool:
         return self._closing.is_set() or (not self._ready and all(feed.state.is_over for feed in self._feeds))
