@@ -224,13 +224,11 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     parts = (
         ("nodes", model.graph.node),
         ("outputs", model.graph.output),
-        ("an operator set", model.opset_import),
+        ("operator set", model.opset_import),
     )
     missing = [name for name, there in parts if not there]
     if missing:
-        raise GraphError(
-            "is not an ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT
-        )
+        raise GraphError("is not an ONNX model", subject=subject, got=f"no {', no '.join(missing)}", hint=_EXPORT_HINT)
     if (count := sum(len(graph.node) for graph in all_graphs(model.graph))) > MAX_PARSED_NODES:
         raise GraphError(
             "has too many nodes for a detector",

@@ -70,7 +70,7 @@ def test_there_are_as_many_actors_as_fit_or_as_are_asked_for(actors: Actors, par
 
 @pytest.mark.parametrize("actors", [Actors(9), Actors(cpus=9), Actors(gpus=3)])
 def test_a_cluster_that_is_too_small_is_said(actors: Actors) -> None:
-    with pytest.raises(InputError, match=r"--actors: the cluster is too small: .*got 8 CPU and 2 GPU; ask for less"):
+    with pytest.raises(InputError, match=r"--actors: the cluster is too small: .*got 8 CPU and 2 GPU; request less"):
         _pool(Resources(CPU=8, GPU=2), actors, 100)
 
 

@@ -14,6 +14,8 @@ from yoloship.graph.check import read_onnx, refuse_for_tensorrt
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 
 INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (32, 32), 1)
+NO_MODEL = ("is not a valid ONNX file", "is not an ONNX model")
+"""Bytes may be no Protobuf message, or one without what a model has."""
 
 
 def saved(folder: Path, model: onnx.ModelProto | bytes) -> Path:
@@ -57,13 +59,13 @@ def test_bytes_that_are_something_else_are_called_by_their_name(tmp_path: Path, 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_bytes_are_refused(tmp_path: Path, seed: int) -> None:
-    assert refusal(tmp_path, np.random.default_rng(seed).bytes(2000)).startswith("is not an ONNX model")
+    assert refusal(tmp_path, np.random.default_rng(seed).bytes(2000)).startswith(NO_MODEL)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_model_is_refused(tmp_path: Path, kept: float) -> None:
     data = float_network().SerializeToString()
-    assert refusal(tmp_path, data[: int(len(data) * kept)]).startswith("is not an ONNX model")
+    assert refusal(tmp_path, data[: int(len(data) * kept)]).startswith(NO_MODEL)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

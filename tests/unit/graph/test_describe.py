@@ -108,8 +108,8 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
         (b"hello there\n", "is a text file"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"PK\x03\x04rest", "is a checkpoint, not an ONNX model"),
-        (b"\x08\x08", "no nodes and no outputs and no an operator set"),
-        (bytes(range(128, 256)), "is not an ONNX model"),
+        (b"\x08\x08", "no nodes, no outputs, no operator set"),
+        (bytes(range(128, 256)), "is not a valid ONNX file: it is damaged or truncated"),
     ],
 )
 def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str) -> None:
