@@ -21,9 +21,9 @@ chance, come = random.Random(5), 0
 for _ in range(400):
     items = {made}
     next(items)  # an interrupt while a thread starts would leave Python's own list of threads wrong
-    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-3))
     try:
         try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-3))
             for _ in items:
                 pass
         finally:
@@ -31,6 +31,7 @@ for _ in range(400):
             items.close()
     except Interrupt:
         come += 1
+del items  # an interrupt just before `close` leaves that to this
 assert come > 300, come
 assert threading.active_count() == 1, threading.enumerate()
 """
