@@ -22,7 +22,7 @@ from yoloship.errors import InputError
 from yoloship.evaluate.bench_sources import VideoLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Detector
@@ -57,16 +57,24 @@ class BenchOptions:
     gap_s: float = GAP_S
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("rounds", 1, MAX_RUNS),
-            ("runs", 1, MAX_RUNS),
-            ("throughput_s", 0, MAX_S),
-            ("gap_s", 0, MAX_S),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise InputError(
-                    "out of range", subject=name, expected=f"{least} to {most}", got=str(getattr(self, name))
-                )
+        ranges = (("rounds", 1, MAX_RUNS), ("runs", 1, MAX_RUNS), ("throughput_s", 0, MAX_S), ("gap_s", 0, MAX_S))
+        check_ranges(self, ranges)
+
+
+def check_ranges(plan: object, ranges: Iterable[tuple[str, float, float]]) -> None:
+    """Refuse a plan with a value outside its range.
+
+    Args:
+        plan: Has the attributes.
+        ranges: The name of each attribute, the least and the most that it may be.
+
+    Raises:
+        InputError: a value is outside; the first one is named.
+    """
+    for name, least, most in ranges:
+        value = getattr(plan, name)
+        if not least <= value <= most:
+            raise InputError("out of range", subject=name, expected=f"{least} to {most}", got=str(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship._util.strict_json import json_document
 from yoloship._util.text import counted, silent
 from yoloship.errors import InputError, visible
-from yoloship.evaluate.benchmark import MAX_S, Spread
+from yoloship.evaluate.benchmark import MAX_S, Spread, check_ranges
 from yoloship.evaluate.held_streams import HeldImages, HeldVideos, due_frames
-from yoloship.evaluate.reports import SCHEMA, Bar, conditions
+from yoloship.evaluate.reports import Bar, report_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,18 +55,15 @@ class CameraOptions:
     first: int = 1
 
     def __post_init__(self) -> None:
-        for name, least, most in (
+        ranges = (
             ("fps", 0.1, MAX_FPS),
             ("max_latency_ms", 0.001, MAX_S * 1e3),
             ("seconds", 0.01, MAX_S),
             ("settle_s", 0, MAX_S),
             ("most", 1, MAX_STREAMS),
             ("first", 1, self.most),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise InputError(
-                    "out of range", subject=name, expected=f"{least} to {most}", got=str(getattr(self, name))
-                )
+        )
+        check_ranges(self, ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,27 +263,19 @@ def cameras_table(results: Sequence[CameraResult], plan: CameraOptions) -> str:
 
 def cameras_json(results: Sequence[CameraResult], plan: CameraOptions, sources: BenchSources) -> bytes:
     """Results for programs."""
-    report = {
-        "schema": SCHEMA,
-        "conditions": conditions(),
-        "plan": asdict(plan),
-        "from": sources.origin,
-        "images_hw": [list(image.shape[:2]) for image in sources.images],
-        "videos": [path.name for path in sources.videos],
-        "cameras": [
-            {
-                "model": result.case.model,
-                "device": result.case.device,
-                "backend": result.backend,
-                "decoded_by": result.decoded_by,
-                "streams": result.carried.streams if result.carried else 0,
-                "is_complete": result.is_complete,
-                "trials": [asdict(one) for one in result.trials],
-            }
-            for result in results
-        ],
-    }
-    return json_document(report)
+    cameras = [
+        {
+            "model": result.case.model,
+            "device": result.case.device,
+            "backend": result.backend,
+            "decoded_by": result.decoded_by,
+            "streams": result.carried.streams if result.carried else 0,
+            "is_complete": result.is_complete,
+            "trials": [asdict(one) for one in result.trials],
+        }
+        for result in results
+    ]
+    return report_json(plan, sources, cameras=cameras)
 
 
 def cameras_bars(results: Sequence[CameraResult], plan: CameraOptions) -> list[Bar]:

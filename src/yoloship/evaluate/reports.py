@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.bench_sources import BenchSources
     from yoloship.evaluate.benchmark import BenchOptions, BenchResult, Spread
+    from yoloship.evaluate.cameras import CameraOptions
     from yoloship.evaluate.measure import Measure
     from yoloship.evaluate.reference import ReferenceCheck
     from yoloship.evaluate.verification import Side, Verification
@@ -431,6 +432,17 @@ def bench_json(results: Sequence[BenchResult], plan: BenchOptions, sources: Benc
         plan: How they were measured.
         sources: What they were measured on.
     """
+    return report_json(plan, sources, results=[_plain(result) for result in results])
+
+
+def report_json(plan: BenchOptions | CameraOptions, sources: BenchSources, **found: list[dict[str, Any]]) -> bytes:
+    """A report of measurements for programs.
+
+    Args:
+        plan: How they were made.
+        sources: What was measured.
+        found: What came of it, under its name in the report.
+    """
     report = {
         "schema": SCHEMA,
         "conditions": conditions(),
@@ -438,7 +450,7 @@ def bench_json(results: Sequence[BenchResult], plan: BenchOptions, sources: Benc
         "from": sources.origin,
         "images_hw": [list(image.shape[:2]) for image in sources.images],
         "videos": [path.name for path in sources.videos],
-        "results": [_plain(result) for result in results],
+        **found,
     }
     return json_document(report)
 
