@@ -100,7 +100,9 @@ class ImageBudget:
         with self._lock:
             self._waiting += 1
             try:
-                while not self._may_use(index, wanted_bytes):
+                while True:  # with a condition, Ctrl-C could keep the lock: see `sources.ahead`
+                    if self._may_use(index, wanted_bytes):
+                        break
                     self._changed.wait()
             finally:
                 self._waiting -= 1

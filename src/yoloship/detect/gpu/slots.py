@@ -223,7 +223,9 @@ class SlotPool:
         """
         self.check_process()
         with self._lock:
-            while not self._closed and not self._idle and self._out >= self._limit:
+            while True:  # with a condition, Ctrl-C could keep the lock: see `sources.ahead`
+                if self._closed or self._idle or self._out < self._limit:
+                    break
                 self._wait_for_room()
             if self._closed:
                 raise SessionError("the detector is closed", subject=self._model_name)
@@ -249,7 +251,9 @@ class SlotPool:
         self.check_process()
         waited = False
         with self._lock:
-            while not self._closed:
+            while True:
+                if self._closed:
+                    raise SessionError("the detector is closed", subject=self._model_name)
                 found = next((slot for slot in reversed(self._idle) if suits(slot)), None)
                 if found is not None:
                     self._idle.remove(found)
@@ -259,7 +263,6 @@ class SlotPool:
                     return None, waited
                 waited = True
                 self._wait_for_room()
-            raise SessionError("the detector is closed", subject=self._model_name)
 
     def take_lacking(self, lacks: Callable[[Slot], bool]) -> Slot | None:
         """A slot that lacks something, as `take`: a new one if there is room; None if no slot lacks it.
