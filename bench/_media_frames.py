@@ -1,36 +1,26 @@
-"""Parts of `gpu_media.py` about frames in memory: how many threads should copy, what a batch waits for, which GPU runs.
-
-python bench/_media_frames.py alone|both N     # a step of the part `placement`, in a process that may lose its GPU
-"""
+"""Parts of `gpu_media.py` about frames in memory: how many threads should copy, and what a batch waits for."""
 
 from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-if __name__ == "__main__":
-    sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "src")]
-
-from _media_parts import LeftOut, Setting  # noqa: E402 - the path above leads to it
-
-from yoloship import CudaTuning  # noqa: E402
-from yoloship.models.loading import load  # noqa: E402
+from yoloship import CudaTuning
+from yoloship.models.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from _media_parts import Setting
 
 
 class OnGpu:
@@ -159,86 +149,6 @@ def waits(setting: Setting) -> None:
             setting.row(f"{kind}: share in which an upload was under way", _covered([row[:2] for row in rows]))
 
 
-def placement(setting: Setting) -> None:
-    """In which GPU's memory the driver says that an image lies, and whether it runs there."""
-    setting.need_gpu("several GPUs")
-    from yoloship.cuda.buffers import DeviceBuffer
-    from yoloship.cuda.device import Device, call, driver, find_gpus
-    from yoloship.cuda.interop import ordinal_of
-
-    if len(find_gpus()) < 2:
-        raise LeftOut("there are not two GPUs here")
-    attribute = driver().CUpointer_attribute
-    with Device.open(0) as first, Device.open(1) as second:
-        devices = (first, second)
-        contexts = []
-        for device in devices:
-            with device.current():
-                contexts.append(int(call("cuCtxGetCurrent")))
-        setting.row("contexts of both GPUs that differ", len(set(contexts)), at_least=2)
-        for device in devices:
-            with DeviceBuffer(device, 300_000) as small, DeviceBuffer(device, 64 << 20) as large:
-                for name, buffer in (("small", small), ("large", large)):
-                    owner = _Shown(buffer.pointer)
-                    told = [ordinal_of(owner)]
-                    for other in devices:
-                        with other.current():
-                            told.append(ordinal_of(owner))
-                    context = int(call("cuPointerGetAttribute", attribute.CU_POINTER_ATTRIBUTE_CONTEXT, buffer.pointer))
-                    whose = contexts.index(context) if context in contexts else hex(context)
-                    setting.row(
-                        f"{device}: answers that name another GPU, {name}",
-                        sum(one != device.ordinal for one in told), at_most=0,
-                        none_current=told[0], first_current=told[1], second_current=told[2],
-                        context=whose, at=hex(buffer.pointer),
-                    )  # fmt: skip
-    for step in ("alone 0", "alone 1", "both 0", "both 1"):
-        done = subprocess.run(
-            [sys.executable, __file__, *step.split(), str(setting.model), str(int(setting.smoke))],
-            capture_output=True, text=True, check=False, env={**os.environ, "STAND_IN_APART": "1"},
-        )  # fmt: skip
-        said = (done.stdout + done.stderr)[-1500:]
-        setting.row(f"an image runs where it lies: {step}", done.returncode == 0, at_least=1, said=said)
-
-
-class _Shown:
-    def __init__(self, pointer: int) -> None:
-        self.__cuda_array_interface__ = {"data": (pointer, False)}
-
-
-def step(kind: str, number: str, model: str, smoke: str) -> None:
-    """Run an image that lies on a GPU by a detector on that GPU, or on both; say after each step what still works."""
-    from yoloship.cuda.device import Device
-
-    if "STAND_IN_DEVICES" in os.environ:
-        import _stand_ins
-
-        _stand_ins.install()
-    how: dict[str, Any] = {"imgsz": 160} if int(smoke) else {}
-    device = f"cuda:{number}" if kind == "alone" else "cuda:0,cuda:1"
-    image = some_images(1, (300, 420))[0]
-    with load(model, device=device, **how) as detector, Device.open(int(number)) as home:
-        wanted = detector(image)
-        print("an array runs", flush=True)
-        shown = OnGpu(home, image)
-        placed = detector._pipeline.place(shown, "bgr")
-        print("placed on", getattr(placed, "gpu", None), hex(shown.buffer.pointer), flush=True)
-        try:
-            found = detector(shown)
-        finally:
-            for ordinal in range(2):
-                with Device.open(ordinal) as other:
-                    try:
-                        other.sync()
-                        print(f"cuda:{ordinal} works", flush=True)
-                    except Exception as error:
-                        print(f"cuda:{ordinal}: {error}", flush=True)
-        assert len(found) == len(wanted), (len(found), len(wanted))
-        assert np.allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=1e-2)
-        shown.buffer.close()
-    print("done")
-
-
 def _first_mark(device: Any, base: Any) -> None:
     from yoloship.cuda.stream import Stream
 
@@ -299,9 +209,4 @@ def _covered(spans: list[list[float]]) -> float:
 PARTS = (
     ("copies", copies, 60, 2),
     ("waits", waits, 30, 2),
-    ("placement", placement, 60, 2),
 )
-
-
-if __name__ == "__main__":
-    step(*sys.argv[1:])

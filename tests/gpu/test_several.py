@@ -20,7 +20,8 @@ from helpers.models import ANCHORS, STRIDES, image_session, info
 from helpers.shared import TRAINED, require
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.compiler import KernelSet
-from yoloship.cuda.device import Device, find_gpus
+from yoloship.cuda.device import Device, driver, find_gpus
+from yoloship.cuda.interop import ordinal_of
 from yoloship.cuda.stream import Stream
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Detector
@@ -278,6 +279,20 @@ def test_an_image_in_the_memory_of_a_gpu_runs_there(rig: Rig) -> None:
         detector(Elsewhere())
     for holder in (*first, *second):
         holder.buffer.close()
+
+
+def test_the_driver_not_the_bindings_says_on_which_gpu_memory_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings = driver()
+    success = bindings.CUresult.CUDA_SUCCESS
+    # What cuda-bindings 13.3.1 answers, whichever the GPU is.
+    monkeypatch.setattr(bindings, "cuPointerGetAttribute", lambda *_: (success, 0))
+    detector, images = rig.detector(), make_images(2)
+    held = [rig.on(number, [image])[0] for number, image in enumerate(images)]
+    assert [ordinal_of(one) for one in held] == [0, 1]
+    assert_same([detector(one) for one in held], expected(images))
+    assert [len(session.contexts) for session in rig.sessions] == [1, 1]
+    for one in held:
+        one.buffer.close()
 
 
 def decoding(rig: Rig) -> Detector:

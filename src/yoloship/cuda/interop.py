@@ -6,20 +6,24 @@ import ctypes
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.device import call, driver
+from yoloship.cuda.device import call, check_quick, driver, quick
 from yoloship.cuda.stream import BorrowedStream, Event
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
 
 
 _ON_CUDA: Final = 2
 """kDLCUDA. Managed and pinned memory have other numbers, and are not taken here."""
+_DEVICE_ORDINAL: Final = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, cuda.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +239,16 @@ def _check_device(pointer: int, stream: Stream) -> None:
 
 def _ordinal(pointer: int) -> int:
     """The number of the GPU that an address of device memory belongs to."""
-    attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    return int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
+    ordinal = ctypes.c_int()
+    code = _pointer_attribute()(ctypes.byref(ordinal), _DEVICE_ORDINAL, pointer)
+    check_quick(code, "cuPointerGetAttribute", "__cuda_array_interface__")
+    return ordinal.value
+
+
+@cache  # to look it up takes much longer than to call it
+def _pointer_attribute() -> Callable[..., int]:
+    # Not by the bindings: several releases answer 0 for every GPU (https://github.com/NVIDIA/cuda-python/issues/2928).
+    return quick("cuPointerGetAttribute", ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 def _check_frame(view: ForeignArray) -> tuple[tuple[int, int], int]:
