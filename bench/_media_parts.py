@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _media_files as files
+from _before import before
 
 import yoloship
 from yoloship.images import read_image
@@ -47,6 +49,7 @@ class Setting:
         ends: When its time is over, by `time.monotonic`.
         videos: Folder with H.264 videos to use instead of those that are made; None makes them.
         part: Its name.
+        before: Folder with the `src` of an older commit; None leaves the comparison out.
         facts: What one function of a part leaves for another.
     """
 
@@ -58,6 +61,7 @@ class Setting:
     ends: float
     videos: Path | None = None
     part: str = ""
+    before: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -167,7 +171,7 @@ def _decoder_alone(setting: Setting, data: list[bytes], seconds: float) -> None:
 
 
 def folder(setting: Setting) -> None:
-    """A folder of JPEGs of the three photos."""
+    """A folder of JPEGs of the three photos; with `--before`, beside an older commit that runs a fifth of them."""
     count, seconds = setting.pick(3000, 24), 0.05 if setting.smoke else 0.5
     names = files.folder_of_photos(setting.data, setting.folder, count)
     if setting.device != "cpu":
@@ -175,17 +179,26 @@ def folder(setting: Setting) -> None:
             _decoder_alone(setting, [name.read_bytes() for name in names[:3]], seconds)
         except yoloship.YoloshipError as error:  # the rest is worth measuring where there is no engine
             print(f"  no JPEG decoder here: {error}", flush=True)
-    with setting.load() as detector, setting.load(decode="cpu") as host:
+    with setting.load() as detector, setting.load(decode="cpu") as host, ExitStack() as stack:
         for one in (detector, host):
             one.prepare()
+        older = None
+        if setting.before is not None:
+            some = names[: max(24, count // 5)]
+            device = "cpu" if "stand-ins" in setting.facts else setting.device
+            older_one = before(setting.before, setting.model, some, device, 160 if setting.smoke else None)
+            try:
+                older = stack.enter_context(older_one)
+            except RuntimeError as error:  # the rest is worth measuring without it
+                print(f"  {error}", flush=True)
         setting.row("who decodes", 1, detector.decoding.images, reason=detector.decoding.reason)
         network = network_rate(detector, seconds)
         setting.row("network alone at first, batch 32", network, "images/s")
         arrays = [read_image(name) for name in names[:3]] * (count // 3)
         few = names[: max(24, count // 4)]
         streamed(detector, names[:300])
-        streamed(host, names[:96])
-        fast, slow, held = [], [], []
+        streamed(host, few)
+        fast, slow, held, past = [], [], [], []
         expected = [len(one) for one in streamed(host, names[:3])[1]]
         wrong, took = 0, 0.0
         for turn in range(1, setting.pick(3, 1) + 1):
@@ -198,17 +211,25 @@ def folder(setting: Setting) -> None:
             setting.row(f"folder, round {turn}", rate, "images/s")
             slow.append(streamed(host, few)[0])
             setting.row(f"folder, decoded by the CPU, round {turn}", slow[-1], "images/s")
+            if older is not None:
+                then = older()
+                past.append(then.pop("rate"))
+                agreed = sum(len(one) == boxes for one, boxes in zip(found, then.pop("boxes"), strict=False))
+                setting.row(f"folder, the way before, round {turn}", past[-1], "images/s", agreed=agreed, **then)
             held.append(streamed(detector, arrays)[0])
             took = time.monotonic() - began
         network = max(network, network_rate(detector, seconds))
-        rate, present = statistics.median(fast), statistics.median(slow)
-        rounds = {"gpu": fast, "cpu": slow, "arrays": held}
+        rate, by_cpu = statistics.median(fast), statistics.median(slow)
+        rounds = {"gpu": fast, "cpu": slow, "arrays": held, "before": past}
         setting.row("network alone, batch 32", network, "images/s")
-        setting.row("folder, decoded by the CPU", present, "images/s", images=len(few))
+        setting.row("folder, decoded by the CPU", by_cpu, "images/s", images=len(few))
         setting.row("folder", rate, "images/s", images=count, rounds=rounds)
         setting.row("arrays", statistics.median(held), "images/s")
         setting.row("folder: images with another number of boxes", wrong, at_most=0)
-        setting.row("folder over decoding by the CPU", rate / present, "×", at_least=3.5)
+        setting.row("folder over decoding by the CPU", rate / by_cpu, "×", at_least=None if past else 3.5)
+        if setting.before is not None and past:
+            then_rate = statistics.median(past)
+            setting.row(f"folder over the way before ({setting.before.name})", rate / then_rate, "×", at_least=3.5)
         setting.row(
             "folder over the slower of decoder and network",
             rate / min(network, setting.facts.get("decoder", network)), at_least=0.85,
@@ -349,7 +370,7 @@ def several(setting: Setting) -> None:
 
 
 PARTS = (
-    ("folder", folder, 75, 1),
+    ("folder", folder, 110, 1),
     ("first", first, 40, 1),
     ("file", file, 30, 1),
     ("equal", equal, 40, 1),

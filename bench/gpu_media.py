@@ -12,6 +12,11 @@ On a machine with two GPUs, `several` is not left out; the other parts use the f
 
     python bench/gpu_media.py --data runs/gpu-data --parts several,folder --json "$OUT/two.json"
 
+To compare a folder with an older commit, unpack its `src` into a folder that is named after it:
+
+    git archive --prefix=16c6d484/ 16c6d484 src | tar -x -C /tmp
+    python bench/gpu_media.py --data runs/gpu-data --parts folder --before /tmp/16c6d484
+
 Without a GPU, to see whether it runs:
 
     python bench/gpu_media.py --data runs/gpu-data --device cpu --smoke    # decoding and network on the CPU
@@ -65,6 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw the cameras as .png or .svg; default: beside the figures")
     parser.add_argument("--videos", type=Path, help="a folder with 1080p H.264 videos")
+    parser.add_argument("--before", type=Path, help="a folder with the `src` of an older commit, for the part folder")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--limit-s", type=float, help="of each part, in place of its own")
     parser.add_argument(
@@ -77,6 +83,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.stand_ins and "STAND_IN_DEVICES" not in os.environ:
         sys.exit(_among_stand_ins())
+    if arguments.before is not None:
+        arguments.before = arguments.before.resolve()
+        if not (arguments.before / "src" / "yoloship").is_dir():
+            parser.error(f"--before: {arguments.before} has no src/yoloship")
     parts = all_parts()
     if arguments.child:
         _child(arguments, parts[arguments.child][1])
@@ -122,6 +132,7 @@ def _child(arguments: argparse.Namespace, part: Callable[[Setting], None]) -> No
     setting = Setting(
         data=arguments.data, device=arguments.device, smoke=arguments.smoke, rows_path=arguments.rows,
         folder=Path(), ends=time.monotonic() + arguments.limit_s, videos=arguments.videos, part=arguments.child,
+        before=arguments.before,
     )  # fmt: skip
     if arguments.stand_ins:
         import _stand_ins
@@ -149,6 +160,7 @@ def _run(arguments: argparse.Namespace, name: str, limit_s: float) -> dict[str, 
         command += ["--smoke"] if arguments.smoke else []
         command += ["--stand-ins"] if arguments.stand_ins else []
         command += ["--videos", str(arguments.videos)] if arguments.videos else []
+        command += ["--before", str(arguments.before)] if arguments.before else []
         process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "TMPDIR": folder})
         try:
             code: int | None = process.wait(limit_s)

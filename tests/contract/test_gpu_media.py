@@ -26,7 +26,7 @@ def test_a_part_runs_alone_and_leaves_its_figures(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     command = [sys.executable, "bench/gpu_media.py", "--data", str(tmp_path), "--stand-ins", "--smoke"]
     done = subprocess.run(
-        [*command, "--parts", "folder", "--json", str(written)],
+        [*command, "--parts", "folder", "--before", ".", "--json", str(written)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,5 +36,8 @@ def test_a_part_runs_alone_and_leaves_its_figures(tmp_path: Path) -> None:
     rows = {row["name"]: row for part in report["parts"].values() for row in part["rows"]}
     assert rows["who decodes"]["unit"] == "gpu"
     assert rows["folder: images with another number of boxes"]["value"] == 0
+    before = rows["folder, the way before, round 1"]["facts"]
+    assert before["place"] == str(ROOT / "src" / "yoloship" / "__init__.py")
+    assert before["agreed"] == 24
     lines = [json.loads(line) for line in written.with_suffix(".jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines if "name" in line] == list(rows)
