@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def before(
     given, told = process.stdin, process.stdout
 
     def one_pass(line: str = "") -> dict[str, Any]:
-        print(line, file=given, flush=True)
+        with suppress(BrokenPipeError):  # then there is no answer either
+            print(line, file=given, flush=True)
         answer = told.readline()
         if not answer:
             raise RuntimeError(f"the process with {folder} ended with {process.wait()}")
@@ -63,7 +64,8 @@ def before(
         one_pass(json.dumps([str(name) for name in names]))
         yield one_pass
     finally:
-        given.close()
+        with suppress(BrokenPipeError):
+            given.close()
         process.wait()
         told.close()
 

@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--limit-s", type=float, help="of each part, in place of its own")
     parser.add_argument(
-        "--total-s", type=float, help="of all parts, by default 520, of a half 290; the rest is left out"
+        "--total-s", type=float, help="of all parts, by default 520, of a half 275; the rest is left out"
     )
     parser.add_argument("--smoke", action="store_true", help="small and quick: whether it runs, not how fast")
     parser.add_argument("--stand-ins", action="store_true", help="in place of GPUs and their libraries; wants --smoke")
@@ -91,7 +91,7 @@ def main() -> None:
     if arguments.child:
         _child(arguments, parts[arguments.child][1])
         return
-    total_s = arguments.total_s or (290 if arguments.half else 520)
+    total_s = arguments.total_s or (275 if arguments.half else 520)
     half = [name for name, part in parts.items() if arguments.half in {None, part[3]}]
     wanted = [name.strip() for name in arguments.parts.split(",") if name.strip()] if arguments.parts else half
     if unknown := [name for name in wanted if name not in parts]:
@@ -256,7 +256,8 @@ def camera_bars(report: dict[str, Any]) -> list[Any]:
 
     from yoloship.evaluate.reports import Bar
 
-    rows = [row for row in report["parts"].get("cameras", {}).get("rows", ()) if "sent_ms" in row["facts"]]
+    tried = (row for row in report["parts"].get("cameras", {}).get("rows", ()) if row["name"].endswith(", p99"))
+    rows = list({row["name"]: row for row in tried}.values())  # the last try of each number
     rows.sort(key=lambda row: ("CPU" in row["name"], row["facts"]["cameras"]))
     bars = []
     for row in rows:
