@@ -90,7 +90,9 @@ class HeldImages(Source):
 class HeldVideos(Source):
     """Videos played in real time, over and over, as streams; otherwise as `HeldImages`.
 
-    Each stream decodes in a thread of its own, and begins a frame when it is due.
+    Each stream decodes in a thread of its own, and begins a frame when it is due. Its decoder is open before the first
+    frame of any stream is due, and stays open until all results are there: to close one stops the others for a while.
+    So close this, or use it as a context manager.
 
     Args:
         paths: The streams play these in turn.
@@ -139,26 +141,23 @@ class HeldVideos(Source):
             InputError: not all videos gave a frame within a minute.
             YoloshipError: a video cannot be decoded.
         """
-        try:
-            for thread in self._threads:
-                thread.start()
-            with self._changed:
-                self._playing = len(self._threads)
-                is_open = self._changed.wait_for(
-                    lambda: self._failure or self._opened == len(self._threads), timeout=OPENING_S
-                )
-            if not is_open:
-                raise InputError(
-                    "not all videos gave a frame in time", subject=f"{len(self._threads)} streams",
-                    expected=f"within {OPENING_S:.0f} s", got=f"{self._opened} of them",
-                )  # fmt: skip
-            self.begun_s = time.perf_counter()
-            self._begin.set()
-            for frame in iter(self._taken, None):
-                yield frame
-                del frame
-        finally:
-            self.close()
+        for thread in self._threads:
+            thread.start()
+        with self._changed:
+            self._playing = len(self._threads)
+            is_open = self._changed.wait_for(
+                lambda: self._failure or self._opened == len(self._threads), timeout=OPENING_S
+            )
+        if not is_open:
+            raise InputError(
+                "not all videos gave a frame in time", subject=f"{len(self._threads)} streams",
+                expected=f"within {OPENING_S:.0f} s", got=f"{self._opened} of them",
+            )  # fmt: skip
+        self.begun_s = time.perf_counter()
+        self._begin.set()
+        for frame in iter(self._taken, None):
+            yield frame
+            del frame
 
     def is_ready(self) -> bool:
         """Whether a frame waits, or all have ended."""
@@ -166,7 +165,7 @@ class HeldVideos(Source):
             return bool(self._ready or self._failure) or not self._playing
 
     def close(self) -> None:
-        """Stop all streams."""
+        """Stop all streams. It may be called twice."""
         self._stopped.set()
         self._begin.set()
         for thread in self._threads:
@@ -191,17 +190,17 @@ class HeldVideos(Source):
             return frame
 
     def _play(self, number: int) -> None:
-        frames = self._loops[number].when_asked()
-        try:
-            with closing(frames):
+        with closing(self._loops[number].when_asked()) as frames:
+            failure: BaseException | None = None
+            try:
                 self._give(number, frames)
-        except BaseException as error:
+            except BaseException as error:
+                failure = error
             with self._changed:
-                self._failure = self._failure or error
+                self._failure = self._failure or failure
+                self._playing -= 1
                 self._changed.notify_all()
-        with self._changed:
-            self._playing -= 1
-            self._changed.notify_all()
+            self._stopped.wait()
 
     def _give(self, number: int, frames: Iterator[Frame]) -> None:
         first: Frame | None = next(frames)

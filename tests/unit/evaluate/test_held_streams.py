@@ -13,6 +13,7 @@ from yoloship.evaluate.held_streams import HeldImages, HeldVideos, due_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
 IMAGES = [np.full((4, 6, 3), number, np.uint8) for number in range(3)]
@@ -79,8 +80,8 @@ def video(tmp_path: Path) -> Path:
 
 def test_videos_are_played_over_and_over_by_as_many_streams_as_there_shall_be(video: Path) -> None:
     before = threading.active_count()
-    source = HeldVideos([video], 2, 50.0, 0.2)
-    frames = list(source)
+    with HeldVideos([video], 2, 50.0, 0.2) as source:
+        frames = list(source)
     assert {frame.name.split("#")[0] for frame in frames} == {"stream 0", "stream 1"}
     assert all(isinstance(frame.image, np.ndarray) for frame in frames)
     times = [(frame.time_s, frame.index, frame.name) for frame in frames]
@@ -100,9 +101,14 @@ class Device:
 
     def __init__(self) -> None:
         self.given = self.closed = 0
+        self.decoders_closed = 0
 
-    def open(self, *_: Any) -> Any:
+    def open(self, _path: Path, resources: ExitStack, _tell: Any) -> Any:
+        resources.callback(self._close_decoder)
         return self
+
+    def _close_decoder(self) -> None:
+        self.decoders_closed += 1
 
     stream: Any = type("Stream", (), {"name": "v", "time_base": None, "rate": None})
 
@@ -124,6 +130,7 @@ def test_frames_that_nobody_takes_give_their_memory_back(tmp_path: Path) -> None
     frames: Any = iter(source)
     taken = [next(frames) for _ in range(4)]
     frames.close()
+    source.close()
     assert device.given - device.closed == len(taken)
     for frame in taken:
         frame.image.close()
@@ -132,5 +139,20 @@ def test_frames_that_nobody_takes_give_their_memory_back(tmp_path: Path) -> None
 def test_a_video_that_cannot_be_read_ends_the_run(tmp_path: Path) -> None:
     pytest.importorskip("av")
     (tmp_path / "clip.mp4").write_bytes(b"no video")
-    with pytest.raises(YoloshipError, match=r"clip\.mp4"):
-        list(HeldVideos([tmp_path / "clip.mp4"], 2, 10.0, 10.0))
+    with (
+        HeldVideos([tmp_path / "clip.mp4"], 2, 10.0, 10.0) as source,
+        pytest.raises(YoloshipError, match=r"clip\.mp4"),
+    ):
+        list(source)
+
+
+def test_no_decoder_is_closed_while_results_of_other_streams_may_be_awaited(tmp_path: Path) -> None:
+    device = Device()
+    with HeldVideos([tmp_path / "any.mp4"], 3, 100.0, 0.05) as source:
+        source.decode_with(device)  # type: ignore[arg-type]  # it has what is used
+        for frame in source:
+            image: Any = frame.image
+            image.close()
+        assert device.decoders_closed == 0
+    assert device.decoders_closed == 3
+    assert device.given == device.closed
