@@ -207,6 +207,6 @@ def _covered(spans: list[list[float]]) -> float:
 
 
 PARTS = (
-    ("copies", copies, 60, 2),
-    ("waits", waits, 30, 2),
+    ("copies", copies, 60, 3),
+    ("waits", waits, 30, 3),
 )

@@ -25,7 +25,7 @@ import yoloship
 from yoloship.images import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from yoloship.detect.detector import Detector
 
@@ -346,7 +346,7 @@ def shares(setting: Setting) -> None:
 
 
 def several(setting: Setting) -> None:
-    """All GPUs of this machine over one, on arrays and files."""
+    """Two and four GPUs of this machine over one, on arrays and files; the first pass of each is not judged."""
     setting.need_gpu("several GPUs")
     from yoloship.cuda.device import find_gpus
 
@@ -354,19 +354,23 @@ def several(setting: Setting) -> None:
     if len(gpus) < 2:
         raise LeftOut(f"there are not two GPUs here, but {len(gpus)}")
     names = files.folder_of_photos(setting.data, setting.folder, setting.pick(3000, 24))
-    arrays = [read_image(name) for name in names[:3]] * (len(names) // 3)
-    rates: dict[str, dict[str, float]] = {}
-    for device in ("cuda:0", "cuda:0,cuda:1"):
-        with setting.load(device=device) as detector:
+    kinds: dict[str, list[Any]] = {
+        "arrays": [read_image(name) for name in names[:3]] * (len(names) // 3),
+        "files": names,
+    }
+    one: dict[str, float] = {}
+    for count, words in ((1, "one GPU"), (2, "two GPUs"), (4, "four GPUs")):
+        if count > len(gpus) or setting.left_s < 15:
+            break
+        with setting.load(device=",".join(f"cuda:{number}" for number in range(count))) as detector:
             detector.prepare()
-            rates[device] = {}
-            kinds: dict[str, Iterable[Any]] = {"arrays": arrays, "files": names}
             for kind, sources in kinds.items():
-                streamed(detector, list(sources)[:400])
-                rates[device][kind] = max(streamed(detector, sources)[0] for _ in range(setting.pick(2, 1)))
-                setting.row(f"{kind} on {device}", rates[device][kind], "images/s")
-    for kind, one in rates["cuda:0"].items():
-        setting.row(f"two GPUs over one, {kind}", rates["cuda:0,cuda:1"][kind] / one, "×", at_least=1.9)
+                begun, *rates = (streamed(detector, sources)[0] for _ in range(setting.pick(3, 2)))
+                setting.row(f"{kind} on {words}", max(rates), "images/s", first_pass=begun, rounds=rates)
+                if count == 1:
+                    one[kind] = max(rates)
+                else:
+                    setting.row(f"{words} over one, {kind}", max(rates) / one[kind], "×", at_least={2: 1.9}.get(count))
 
 
 PARTS = (
@@ -377,7 +381,7 @@ PARTS = (
     ("shares", shares, 110, 2),
     ("several", several, 60, 2),
 )
-"""Name, what measures it, the most seconds that it may take, and in which half of all it is."""
+"""Name, what measures it, the most seconds that it may take, and in which half it is; 3 is in neither."""
 
 
 def run_part(part: Callable[[Setting], None], setting: Setting) -> str:

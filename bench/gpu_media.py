@@ -25,7 +25,8 @@ Without a GPU, to see whether it runs:
 Videos are made here, unless `--videos` names a folder. Each part runs in a process of its own with a time limit, so
 that one that hangs or dies costs only itself. Each figure is written at once to a .jsonl file beside `--json`, and the
 JSON after each part, so nothing is lost if all of it is ended. `--json` defaults to gpu_media.json in the folder
-`$OUT`. The table of what was wanted comes at the end. `--plot` draws the latency of the cameras.
+`$OUT`. The table of what was wanted comes at the end. `--plot` draws the latency of the cameras. `--pack` puts all of
+it into one file, and `bench/media_table.py` makes one text of several reports.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from contextlib import suppress
@@ -66,9 +68,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="coco-yolov5n.pt and the photos")
     parser.add_argument("--parts", help="names with commas; default: all")
-    parser.add_argument("--half", type=int, choices=(1, 2), help="only the parts of this half")
+    parser.add_argument(
+        "--half",
+        type=int,
+        choices=(1, 2),
+        help="only the parts of this half, all that must be shown being in one of both",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw the cameras as .png or .svg; default: beside the figures")
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        help="put all .json, .jsonl, .png, .svg, .txt and .log beside --json in this .tar.gz instead",
+    )
     parser.add_argument("--videos", type=Path, help="a folder with 1080p H.264 videos")
     parser.add_argument("--before", type=Path, help="a folder with the `src` of an older commit, for the part folder")
     parser.add_argument("--device", default="cuda")
@@ -98,6 +110,8 @@ def main() -> None:
         parser.error(f"--parts has {', '.join(unknown)}; there are {', '.join(parts)}")
     if arguments.json is None and os.environ.get("OUT"):
         arguments.json = Path(os.environ["OUT"]) / "gpu_media.json"
+    if arguments.pack is not None and arguments.json is None:
+        parser.error("--pack wants --json")
     if arguments.plot is None and arguments.json is not None:
         arguments.plot = arguments.json.with_suffix(".png")
     report: dict[str, Any] = {
@@ -117,6 +131,19 @@ def main() -> None:
     print(f"{time.monotonic() - began:.0f} s in all")
     if arguments.plot is not None and (bars := camera_bars(report)):
         _draw(bars, report["device"], arguments.plot)
+    if arguments.pack is not None:
+        _pack(arguments.json.parent, arguments.pack)
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """For a machine from which only a few files can be fetched; what is packed is removed."""
+    suffixes = {".json", ".jsonl", ".png", ".svg", ".txt", ".log"}
+    packed = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    with tarfile.open(archive, "w:gz") as out:
+        for path in packed:
+            out.add(path, path.name)
+    for path in packed:
+        path.unlink()
 
 
 def _among_stand_ins() -> int:

@@ -39,5 +39,10 @@ def test_a_part_runs_alone_and_leaves_its_figures(tmp_path: Path) -> None:
     before = rows["folder, the way before, round 1"]["facts"]
     assert before["place"] == str(ROOT / "src" / "yoloship" / "__init__.py")
     assert before["agreed"] == 24
+    text = subprocess.run(
+        [sys.executable, "bench/media_table.py", str(written)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "| folder of JPEGs, over the way before | ≥ 3.5 | " in text
+    assert "| first folder run over the second |  |  | not measured |" in text
     lines = [json.loads(line) for line in written.with_suffix(".jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines if "name" in line] == list(rows)
