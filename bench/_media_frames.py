@@ -66,7 +66,7 @@ def copies(setting: Setting) -> None:
                 some = frames[turn % 3 * batch :][:batch]
                 pieces: list[Piece] = copiers.pieces([(frame, frame.pixels.nbytes) for frame in some], 0)
                 began = time.perf_counter()
-                list(copiers.copy(pieces, pinned))
+                copiers.copy(pieces, pinned, lambda _: None)
                 times.append(1e3 * (time.perf_counter() - began))
             setting.row(f"the host copies a batch, {number} threads", statistics.median(times), "ms")
     for number in threads:
@@ -120,11 +120,11 @@ def waits(setting: Setting) -> None:
             mark(stream)
 
         @contextmanager
-        def turning(self: Any, stream: Any) -> Iterator[None]:
-            with turn(self, stream):
-                mark(stream)
+        def turning(self: Any, calls: Any) -> Iterator[None]:
+            with turn(self, calls):
+                mark(calls.stream)
                 yield
-                mark(stream)
+                mark(calls.stream)
 
         for kind, sources in (("pinned", held), ("pageable", images)):
             _rate(setting, detector, sources, batch)

@@ -233,6 +233,27 @@ except CudaError as error:
     assert "restart the process" in done.stdout
 
 
+def test_quick_calls_order_two_streams(device: Device) -> None:
+    numbers = np.arange(1 << 20, dtype=np.uint32)
+    size = numbers.nbytes
+    with (
+        Stream(device) as first, Stream(device) as second, Event(device) as written,
+        PinnedBuffer(device, size) as source, PinnedBuffer(device, size) as target,
+        DeviceBuffer(device, size) as middle,
+    ):  # fmt: skip
+        source.array(np.uint32, numbers.shape)[...] = numbers
+        found = target.array(np.uint32, numbers.shape)
+        ours, theirs = StreamCalls(first), StreamCalls(second)
+        with ours:
+            ours.upload(middle.pointer, source.pointer, size)
+            ours.record(written)
+        with theirs:
+            theirs.hold(written)
+            download(second, found, middle.pointer)
+            theirs.wait()
+        np.testing.assert_array_equal(found, numbers)
+
+
 def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:
     with Stream(device) as stream, PinnedBuffer(device, 4) as buffer, pytest.raises(CudaError) as caught:
         StreamCalls(stream).upload(buffer.pointer + 4, buffer.pointer, 4)  # no context is current

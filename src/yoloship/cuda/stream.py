@@ -144,6 +144,11 @@ class Event(Resource):
     def _release(self, handle: Any) -> None:
         call("cuEventDestroy", handle, subject="event")
 
+    @property
+    def address(self) -> int:
+        """The mark's address as an integer."""
+        return int(self.handle)
+
     def hold(self, stream: Stream) -> None:
         """Make later work on a stream wait for the mark. The caller does not wait."""
         stream.wait(self)
@@ -257,15 +262,16 @@ class StreamCalls:
     microseconds. Here the context is made current once for all calls of a frame, and nothing is looked up or allocated.
     Only `wait` lets go of Python's lock: see `device.quick`.
 
-    One thread at a time may use it. It owns nothing, and cannot be used after the stream is closed.
+    Threads may share it, each inside its own ``with calls:``. It owns nothing, and cannot be used after the stream is
+    closed.
 
     Args:
         stream: The stream of all calls.
     """
 
     __slots__ = (
-        "_context", "_copy", "_handle", "_launch", "_ok", "_pid", "_pop", "_popped", "_push", "_stream", "_wait",
-        "stream",
+        "_context", "_copy", "_handle", "_hold", "_launch", "_ok", "_pid", "_pop", "_popped", "_push", "_record",
+        "_stream", "_wait", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream) -> None:
@@ -282,6 +288,8 @@ class StreamCalls:
         self._pop = quick("cuCtxPopCurrent_v2", pointer)
         self._copy = quick("cuMemcpyHtoDAsync_v2", pointer, pointer, ctypes.c_size_t, pointer)
         self._launch = quick("cuGraphLaunch", pointer, pointer)
+        self._record = quick("cuEventRecord", pointer, pointer)
+        self._hold = quick("cuStreamWaitEvent", pointer, pointer, ctypes.c_uint)
         self._wait = bindings.cuStreamSynchronize
         self._pid = os.getpid()
 
@@ -322,6 +330,14 @@ class StreamCalls:
             CudaError: the launch failed.
         """
         check_quick(self._launch(graph.address, self._stream), "cuGraphLaunch", "graph")
+
+    def record(self, event: Event) -> None:
+        """Mark this point of the queue."""
+        check_quick(self._record(event.address, self._stream), "cuEventRecord", "stream")
+
+    def hold(self, event: Event) -> None:
+        """Make later work wait for the mark. The caller does not wait."""
+        check_quick(self._hold(self._stream, event.address, 0), "cuStreamWaitEvent", "stream")
 
     def wait(self) -> None:
         """Wait until all work queued so far is done. Other Python threads run meanwhile.

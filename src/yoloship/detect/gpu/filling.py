@@ -1,11 +1,14 @@
 """Putting frames of ordinary memory onto pinned memory: all of them, only the rows that count, or scaled.
 
-A lone frame is copied by all threads of OpenCV (`fill`). Frames of a batch are copied in pieces of several, each by one
-call that lets go of Python's lock once, by a few threads side by side (`Copiers`).
+A lone frame is copied by all threads of OpenCV (`fill`). Frames of a batch are copied in pieces, each by one call that
+lets go of Python's lock once, by several threads side by side (`Copiers`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 from yoloship._util.closing import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     import numpy.typing as npt
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
 
 BY_THE_HOST: Final = frozenset({"copied", "resized"})
 """The modes of frames that the host puts onto pinned memory."""
-_PIECE_BYTES: Final = 1 << 23
+_PIECE_BYTES: Final = 1 << 22
 _LARGEST_BYTES: Final = 1 << 26
-_PIECES_EACH: Final = 2
-"""Pieces for each thread, so that the first go up while the next are copied, and none smaller than `_PIECE_BYTES`."""
+_PIECES_EACH: Final = 3
+"""Pieces for each thread, so that the first go up while the next are copied, and all threads end at about the same
+time; none smaller than `_PIECE_BYTES`."""
 
 
 def staged_hw(frame: Frame) -> tuple[int, int]:
@@ -92,39 +96,42 @@ class Piece:
 
 
 class Copiers(Closing):
-    """Threads that copy the frames of a batch side by side. Batches of several slots may use them.
+    """Threads that copy the frames of batches. Batches of several slots share them, and are copied one after the other.
+
+    A thread that finds no more pieces of one batch begins with the next, so none waits for the others between two.
 
     Args:
-        threads: How many copy at once, the caller among them.
+        threads: How many copy at once; 1 leaves it to the caller.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="yoloship-copy") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="yoloship-copy") if threads > 1 else None
 
-    def copy(self, pieces: Sequence[Piece], pinned: npt.NDArray[np.uint8]) -> Iterator[Piece]:
-        """Copy pieces, and give each when it is there, in their order.
+    def copy(self, pieces: Sequence[Piece], pinned: npt.NDArray[np.uint8], then: Callable[[Piece], None]) -> None:
+        """Copy pieces, and wait for that.
 
         Args:
             pieces: What to copy.
             pinned: (bytes,) where to.
+            then: Is called with each piece that is there, in any order and by any thread.
         """
-        others: list[Future[None] | None] = [None] * len(pieces)
-        if self._pool is not None:
-            for place, piece in enumerate(pieces):
-                if place % self.threads:
-                    others[place] = self._pool.submit(_copy, piece, pinned)
+        if self._pool is None or len(pieces) == 1:
+            for piece in pieces:
+                _copy(piece, pinned)
+                then(piece)
+            return
+        batch = _Batch(pieces, pinned, then)
+        helpers: list[Future[None]] = []
         try:
-            for piece, other in zip(pieces, others, strict=True):
-                if other is None:
-                    _copy(piece, pinned)
-                else:
-                    other.result()
-                yield piece
+            helpers.extend(self._pool.submit(batch.work) for _ in pieces[: self.threads])
+            batch.wait()
         finally:
-            for other in others:  # after an error, nothing may write any more
-                if other is not None and not other.cancel():
-                    other.exception()
+            if not batch.is_done:
+                batch.stop()
+                for helper in helpers:  # after an error, nothing may write any more
+                    if not helper.cancel():
+                        helper.exception()
 
     def pieces(self, frames: Sequence[tuple[Frame, int]], start: int) -> list[Piece]:
         """Share out frames that lie one behind the other.
@@ -151,6 +158,57 @@ class Copiers(Closing):
         """End the threads. Closing twice is not an error."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+class _Batch:
+    """The pieces of a batch that several threads copy."""
+
+    def __init__(self, pieces: Sequence[Piece], pinned: npt.NDArray[np.uint8], then: Callable[[Piece], None]) -> None:
+        self._left = deque(pieces)
+        self._count = len(pieces)
+        self._pinned, self._then = pinned, then
+        self._done: list[Piece] = []
+        self._error: BaseException | None = None
+        self._ended = threading.Lock()  # an Event has a lock that Ctrl-C could leave taken
+        self._ended.acquire()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all pieces are there."""
+        return len(self._done) == self._count
+
+    def work(self) -> None:
+        """Copy one piece after the other until none is left. Many threads may do so at once."""
+        while self._left:
+            try:
+                piece = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                _copy(piece, self._pinned)
+                self._then(piece)
+            except BaseException as error:
+                self._error = self._error or error
+                self._end()
+                return
+            self._done.append(piece)
+            if self.is_done:
+                self._end()
+
+    def wait(self) -> None:
+        """Wait until all pieces are there, or one has failed, whose error is raised."""
+        self._ended.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Let no thread begin another piece."""
+        self._left.clear()
+
+    def _end(self) -> None:
+        self._left.clear()
+        with contextlib.suppress(RuntimeError):  # two may have failed
+            self._ended.release()
 
 
 def kind(frame: Frame) -> object:

@@ -34,7 +34,7 @@ class SlotSetup:
     Attributes:
         model: What to run.
         max_batch: Images of the largest run.
-        cores: Held by the one batch that the host copies.
+        cores: Held by the one lone frame that the host copies.
         copiers: Copy the frames of a batch.
         plans: Batches and canvases that a slot keeps ready; the one unused for longest goes first.
         runs: The turns in which batches are computed.
@@ -92,7 +92,7 @@ class Slot(Closing):
             if batch == 1:  # which is short, and whose every microsecond counts
                 recording.launch()
             else:
-                with self._setup.runs.turn(self.stream):
+                with self._setup.runs.turn(calls):
                     recording.launch()
             calls.wait()
         staging.release()

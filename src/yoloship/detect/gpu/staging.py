@@ -15,7 +15,6 @@ the canvas, which differs if the host has scaled a frame already.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -120,8 +119,8 @@ class Staging:
     Args:
         calls: Of the stream that the copies are queued on.
         max_batch: Frames of the largest batch.
-        cores: Held while frames are copied by all cores. It is shared by all who copy: one batch after the other is
-            sooner there than all of them side by side, each by one core.
+        cores: Held while a lone frame is copied by all cores. It is shared by all who copy: one frame after the other
+            is sooner there than all of them side by side, each by one core.
         copiers: Copy the frames of a batch.
     """
 
@@ -181,10 +180,13 @@ class Staging:
         if is_alone and (band := self._band(frames[0])):
             self._send_direct(frames[0], band)
             return
-        is_copied = any(frame.mode in BY_THE_HOST for frame in frames)
-        with self._cores if is_copied else nullcontext():
-            places = self._place(frames, is_alone)
-        self.front = Front(is_copied and is_alone and not self._is_shared)
+        is_fetched = is_alone and frames[0].mode in BY_THE_HOST
+        if is_fetched:
+            with self._cores:
+                places = [self._place_alone(frames[0])]
+        else:
+            places = self._place(frames)
+        self.front = Front(is_fetched and not self._is_shared)
         if self._sent != (batch, places):
             self._send_tables(places, batch)
 
@@ -212,10 +214,8 @@ class Staging:
         self._pinned = self._twin = None
         self._bytes = np.empty(0, np.uint8)
 
-    def _place(self, frames: Sequence[Frame], is_alone: bool) -> list[_Place]:
+    def _place(self, frames: Sequence[Frame]) -> list[_Place]:
         """Begin to transfer frames."""
-        if is_alone and frames[0].mode in BY_THE_HOST:
-            return [self._place_alone(frames[0])]
         places: list[_Place | None] = [None] * len(frames)
         by_host: dict[object, list[int]] = {}
         offset = self._first_frame
@@ -252,9 +252,14 @@ class Staging:
                 sizes.append((frames[number], 3 * height * width))
                 offset += 3 * height * width
             pieces += self._copiers.pieces(sizes, start)
-        for piece in self._copiers.copy(pieces, self._bytes):
-            self._calls.upload(self._device + piece.start, self._host + piece.start, piece.size_bytes)
+        if pieces:
+            self._copiers.copy(pieces, self._bytes, self._go_up)
         return [place for place in places if place is not None]
+
+    def _go_up(self, piece: Piece) -> None:
+        """Queue the upload of a piece, in the thread that has copied it."""
+        with self._calls:
+            self._calls.upload(self._device + piece.start, self._host + piece.start, piece.size_bytes)
 
     def _place_alone(self, frame: Frame) -> _Place:
         """Copy a lone frame by all cores; a kernel fetches it."""

@@ -152,7 +152,7 @@ class CudaTuning:
         slots: Batches in flight at the same time, each with its own stream and memory; created when first needed.
         max_batch: Maximum number of images in a run, if the network's batch is dynamic.
         plans: How many combinations of batch size and canvas a slot keeps ready.
-        copy_threads: Threads that copy the frames of a batch from ordinary to pinned memory; no more than there are
+        copy_threads: Threads that copy the frames of batches from ordinary to pinned memory; no more than there are
             cores. A lone frame is copied by OpenCV's threads.
         transfer: How frames are transferred to the device.
         on_full_memory: What to do if a batch does not fit into the device's memory: ``raise``, or ``halve`` it.
@@ -164,7 +164,7 @@ class CudaTuning:
     slots: int = 4
     max_batch: int = MAX_BATCH
     plans: int = 6
-    copy_threads: int = 4
+    copy_threads: int = 8
     transfer: TransferPolicy = field(default_factory=TransferPolicy)
     on_full_memory: OnFullMemory = "raise"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from yoloship.cuda.device import Device
-    from yoloship.cuda.stream import Stream
+    from yoloship.cuda.stream import StreamCalls
 
 
 class Turns(Closing):
@@ -36,22 +36,22 @@ class Turns(Closing):
             self._owned = stack.pop_all()
 
     @contextmanager
-    def turn(self, stream: Stream) -> Iterator[None]:
+    def turn(self, calls: StreamCalls) -> Iterator[None]:
         """What is queued on the stream inside the block begins when its turn has come.
 
         Args:
-            stream: Of the batch. No other thread queues a turn meanwhile.
+            calls: Of the batch's stream, entered. No other thread queues a turn meanwhile.
         """
         if not self._ends:
             yield
             return
         with self._lock:
             end = self._ends[self._next]
-            stream.wait(end)  # of the batch that had this event before; nothing if none has
+            calls.hold(end)  # of the batch that had this event before; nothing if none has
             try:
                 yield
             finally:
-                stream.record(end)
+                calls.record(end)
                 self._next = (self._next + 1) % len(self._ends)
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,11 @@ from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
+
+    from yoloship.detect.gpu.filling import Piece
 
 
 @pytest.mark.parametrize("hw", [(50, 120), (300, 90), (256, 90), (1, 3)])
@@ -46,6 +52,13 @@ def chosen_rows(frame: Frame) -> npt.NDArray[np.uint8]:
     return pixels[[row for row in range(len(pixels)) if 0 <= (row - pick.first) % pick.step < pick.count]]
 
 
+def copied(copiers: Copiers, pieces: Sequence[Piece], pinned: npt.NDArray[np.uint8]) -> list[Piece]:
+    """Copy pieces; those that were there, as they came."""
+    there: list[Piece] = []
+    copiers.copy(pieces, pinned, there.append)
+    return there
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("hw", [(50, 120), (300, 90), (256, 90), (1, 3)])
 def test_frames_of_a_batch_lie_one_behind_the_other_in_order(
@@ -68,7 +81,7 @@ def test_frames_of_a_batch_lie_one_behind_the_other_in_order(
         assert [piece.start for piece in pieces] == [
             13 + sum(piece.size_bytes for piece in pieces[:n]) for n in range(len(pieces))
         ]
-        assert list(copiers.copy(pieces, pinned)) == pieces
+        assert {piece.start for piece in copied(copiers, pieces, pinned)} == {piece.start for piece in pieces}
     np.testing.assert_array_equal(pinned[13:-7], np.concatenate([chosen_rows(frame).ravel() for frame in frames]))
     assert set(pinned[:13]) | set(pinned[-7:]) == {7}
 
@@ -85,7 +98,7 @@ def test_scaled_frames_of_a_batch_are_those_that_are_scaled_alone() -> None:
     pinned = np.zeros(sum(one.nbytes for one in alone), np.uint8)
     with Copiers(2) as copiers:
         pieces = copiers.pieces([(frame, one.nbytes) for frame, one in zip(frames, alone, strict=True)], 0)
-        assert list(copiers.copy(pieces, pinned)) == pieces
+        assert {piece.start for piece in copied(copiers, pieces, pinned)} == {piece.start for piece in pieces}
     np.testing.assert_array_equal(pinned, np.concatenate([one.ravel() for one in alone]))
 
 
@@ -101,14 +114,14 @@ def test_whole_frames_of_any_size_are_of_one_kind_and_rows_of_one_size_only() ->
 @pytest.mark.parametrize("threads", [1, 3])
 def test_after_an_error_nothing_is_written_any_more(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     busy: list[int] = []
-    copied = filling._copy
+    original = filling._copy
 
     def copy(piece: Any, pinned: Any) -> None:
         busy.append(1)
         try:
             if piece.start == 0:
                 raise MemoryError("on purpose")
-            copied(piece, pinned)
+            original(piece, pinned)
         finally:
             busy.pop()
 
@@ -119,8 +132,36 @@ def test_after_an_error_nothing_is_written_any_more(threads: int, monkeypatch: p
     with Copiers(threads) as copiers:
         pieces = copiers.pieces([(frame, 18_000) for frame in frames], 0)
         with pytest.raises(MemoryError, match="on purpose"):
-            list(copiers.copy(pieces, np.zeros(12 * 18_000, np.uint8)))
+            copied(copiers, pieces, np.zeros(12 * 18_000, np.uint8))
         assert not busy
+
+
+def test_a_thread_without_pieces_begins_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, others = threading.Event(), threading.Semaphore(0)
+    original = filling._copy
+
+    def copy(piece: Any, pinned: Any) -> None:
+        if pinned is first and piece.start == 0:
+            begun.set()
+            for _ in range(4):  # the whole second batch
+                others.acquire()
+        original(piece, pinned)
+        if pinned is second:
+            others.release()
+
+    monkeypatch.setattr(filling, "_copy", copy)
+    monkeypatch.setattr(filling, "_PIECE_BYTES", 1)
+    box = Letterbox.fixed((50, 120), (64, 96))
+    frames = [Frame(np.full((50, 120, 3), n, np.uint8), box, "copied") for n in range(4)]
+    first, second = np.zeros(4 * 18_000, np.uint8), np.zeros(4 * 18_000, np.uint8)
+    with Copiers(2) as copiers, ThreadPoolExecutor(1) as pool:
+        pieces = copiers.pieces([(frame, 18_000) for frame in frames], 0)
+        earlier = pool.submit(copied, copiers, pieces, first)
+        begun.wait()
+        assert len(copied(copiers, pieces, second)) == 4
+        assert len(earlier.result()) == 4
+    np.testing.assert_array_equal(first, second)
+    assert first[-1] == 3
 
 
 def test_a_frame_that_is_larger_than_a_piece_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

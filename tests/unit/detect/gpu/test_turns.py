@@ -27,7 +27,7 @@ class Line:
     def __init__(self, name: str, log: list[str]) -> None:
         self.name, self.log = name, log
 
-    def wait(self, mark: Mark) -> None:
+    def hold(self, mark: Mark) -> None:
         self.log.append(f"{self.name} waits for {mark.reached or 'nobody'}")
 
     def record(self, mark: Mark) -> None:
