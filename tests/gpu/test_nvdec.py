@@ -65,6 +65,20 @@ def test_frames_on_the_device_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path,
     assert tuple(times) == expected.times
 
 
+def test_h264_is_decoded_ahead_unless_frames_must_not_be_late(nvdec: Nvdec, tmp_path: Path) -> None:
+    import av
+
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, options={"bf": "0"}))
+    given = {}
+    for delay in ("any", "least"):
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            with nvdec.decoder("h264", video.codec_context.extradata, reorder_depth=0, delay=delay) as decoder:
+                packets = [packet for packet in container.demux(video) if packet.size]
+                given[delay] = [len(decoder.decode(packet)) for packet in [*packets, None]]
+    assert given == {"any": [0, 0, *[1] * 10, 2], "least": [*[1] * 12, 0]}
+
+
 def software_frames(path: Path) -> list[Any]:
     import av
 

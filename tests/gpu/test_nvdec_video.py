@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 
 from helpers.nvdec_stand_in import SIZE, StandInAv, StandInFrame
 from helpers.videos import Clip, packets_of, without_stated_order, write_clip
-from yoloship.cuda.nvdec_video import NvdecVideos
+from yoloship.cuda.nvdec_video import NvdecVideo, NvdecVideos
 from yoloship.errors import YoloshipError
 from yoloship.images import ImageLimits
 from yoloship.sources.pyav_video import PyavVideo
@@ -143,6 +144,61 @@ def test_a_damaged_video_is_judged_by_the_cpu(nvdec: Nvdec, tmp_path: Path) -> N
     on_device, told = compare(nvdec, path)
     assert not all(on_device)
     assert told[0].startswith(f"{path}: decoded by the CPU from frame ")
+
+
+@pytest.mark.parametrize("place", [1, 5, 10, 11])
+def test_a_damaged_packet_is_told_in_its_place_though_h264_is_decoded_ahead(
+    nvdec: Nvdec, tmp_path: Path, place: int
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, gop=30, options={"bf": "0"}))
+    sound, _ = read(lambda stack: PyavVideo.of_path(path, stack))
+    data = bytearray(path.read_bytes())
+    at, size = packets_of(path)[place]
+    data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    found, _ = read(lambda stack: NvdecVideos(nvdec, "none").open(path, stack, print))
+    assert [error is not None for *_, error in found[:12]] == [number == place for number in range(12)]
+    assert [pts for _, pts, _ in found[:12]] == [pts for _, pts, _ in sound]
+
+
+class Broken(io.FileIO):
+    """A file of which the end cannot be read."""
+
+    ends = 1 << 40
+
+    def readinto(self, buffer: Any) -> int:
+        if self.tell() + len(buffer) > self.ends:
+            raise OSError(5, "Input/output error")
+        return super().readinto(buffer) or 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and self.tell() + size > self.ends:
+            raise OSError(5, "Input/output error")
+        return super().read(-1 if size is None else size) or b""
+
+
+def test_frames_before_what_cannot_be_read_come_though_h264_is_decoded_ahead(nvdec: Nvdec, tmp_path: Path) -> None:
+    clip = Clip(size=SIZE, gop=300, times_ms=tuple(range(0, 16000, 40)), options={"bf": "0", "crf": "1"})
+    path = write_clip(tmp_path / "a.mkv", clip)
+    with ExitStack() as stack:
+        files = [stack.enter_context(Broken(path)) for _ in range(2)]
+        by_cpu = PyavVideo(files[0], str(path), threads=1)
+        by_gpu = NvdecVideo(nvdec, files[1], path, "none", print)
+        for file in files:
+            file.ends = 2 * path.stat().st_size // 3
+        expected = [(decoded.pts, decoded.error and str(decoded.error)) for decoded in by_cpu.frames(lambda _: True)]
+        found = []
+        for decoded in by_gpu.frames(lambda _: True):
+            found.append((decoded.pts, decoded.error and str(decoded.error)))
+            image: Any = decoded.image
+            if image is not None:
+                image.close()
+        by_cpu.close()
+        by_gpu.close()
+    assert found == expected
+    assert "cannot be read further" in str(found[-1][1])
+    assert 50 < len(found) < 390
+    gc.collect()
 
 
 def test_damage_inside_a_frame_is_not_noticed_and_changes_nothing_before_it(

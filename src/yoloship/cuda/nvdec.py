@@ -54,6 +54,12 @@ _FULL_RANGE: Final = 2
 """AVCOL_RANGE_JPEG"""
 _LEGACY_STREAM: Final = 1
 """CU_STREAM_LEGACY, cuda.h"""
+_AHEAD: Final = 2
+"""Frames of H.264 that are decoded before one is taken out, if it may be late: FFmpeg waits until NVDEC has decoded the
+frame that it takes out, and gives NVDEC nothing meanwhile. Its pool has four surfaces more than the stream needs
+(libavcodec/decode.c, `ff_decode_get_hw_frames_ctx`)."""
+_MAX_REORDER: Final = 16
+"""Frames that H.264 may hold back."""
 Delay: TypeAlias = Literal["any", "least"]
 """How long a frame may stay in a decoder: until its order is certain, or not longer than the stream demands (live)."""
 
@@ -220,7 +226,12 @@ class NvdecDecoder(Closing):
     Raises:
         DependencyError: PyAV is missing, too old, or without NVDEC.
         InputError: NVDEC does not have the codec, or no decoder can be opened.
+
+    Attributes:
+        ahead: Frames that it holds back beyond those that their order holds back.
     """
+
+    ahead = 0
 
     def __init__(
         self,
@@ -240,6 +251,9 @@ class NvdecDecoder(Closing):
                 self._context: Any = self._open(codec, nvdec.device.ordinal)
             if extradata:
                 self._context.extradata = extradata
+            if codec == "h264" and delay == "any":  # FFmpeg's other decoders do not heed it
+                self.ahead = _AHEAD
+                reorder_depth = min((reorder_depth or 0) + _AHEAD, _MAX_REORDER)
             if reorder_depth is not None:
                 self._context.reorder_depth = reorder_depth
             least = {"flags": "+low_delay"} if delay == "least" else {}

@@ -7,6 +7,7 @@ the frames that were given already: what is damaged is judged by the CPU alone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.reading import open_regular
@@ -170,6 +171,7 @@ class _OnDevice(PyavVideo):
         self._decoder: NvdecDecoder | None = None
         self._held: list[Any] = []
         self._rotation: int | None = None
+        self._inside = 0  # frames, in the decoder
         self._reorder_depth = getattr(self._video.codec_context, "reorder_depth", None)  # PyAV 18 has it
 
     @property
@@ -186,7 +188,7 @@ class _OnDevice(PyavVideo):
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
-            return self._begin(packet) if self._decoder is None else self._decoder.decode(packet)
+            return self._begin(packet) if self._decoder is None else self._on_device(self._decoder, packet)
         except (DependencyError, ImageError, InputError) as error:
             raise _NotHereError(reason_of(error)) from error
 
@@ -206,7 +208,23 @@ class _OnDevice(PyavVideo):
         self._decoder = decoder
         context.flush_buffers()
         held, self._held = self._held, []
-        return [frame for one in held for frame in decoder.decode(one)]
+        return [frame for one in held for frame in self._on_device(decoder, one)]
+
+    def _on_device(self, decoder: NvdecDecoder, packet: Any) -> list[Any]:
+        frames = decoder.decode(packet)
+        self._inside += 1 - len(frames)
+        return frames
+
+    def _held_back(self) -> int:
+        if self._decoder is None:
+            return 0
+        return max(0, min(self._decoder.ahead, self._inside - (self._reorder_depth or 0)))
+
+    def _taken_out(self, count: int) -> list[Any]:
+        if self._decoder is not None and count:
+            with suppress(self._av.FFmpegError):
+                return self._decoder.decode(None)[:count]
+        return []
 
     def _image(self, frame: Any, *, wanted: bool) -> Decoded:
         if not is_on_device(frame):

@@ -148,30 +148,50 @@ class PyavVideo:
         packets = self._container.demux(self._video)
         # A decoder that works on several frames at once says so many packets later that one of them is broken.
         sent: deque[int | None] = deque(maxlen=self._delay + 1)
+        given = 0
+        late: deque[tuple[int, Decoded]] = deque()  # each behind so many frames
         while True:
             try:
                 packet = next(packets, None)
             except (self._av.FFmpegError, OSError) as error:
                 self._broke_off = True
+                yield from self._taken_out(self._held_back())
+                yield from (broken for _, broken in late)
                 hint = None if self._can_seek else "if it is an MP4 file that was not made for streaming, give its name"
                 yield Decoded(None, None, ImageError("cannot be read further", got=_said(error), hint=hint))
                 return
             if packet is None:
+                yield from (broken for _, broken in late)
                 return
             if self._missing_bytes and packet.is_corrupt:  # the last one, of which there is a part
                 continue
             sent.append(packet.pts)
             try:
-                yield from self._decode(packet)
+                for frame in self._decode(packet):
+                    while late and late[0][0] <= given:
+                        yield late.popleft()[1]
+                    given += 1
+                    yield frame
             except (self._av.FFmpegError, OSError) as error:
                 if isinstance(error, self._av.error.EOFError):
                     continue
-                yield Decoded(None, sent[0], _damaged(_said(error)))
+                late.append((given + self._held_back(), Decoded(None, sent[0], _damaged(_said(error)))))
+            while late and late[0][0] <= given:
+                yield late.popleft()[1]
 
     def _decode(self, packet: Any) -> list[Any]:
         """The frames that a packet completes."""
         frames: list[Any] = packet.decode()
         return frames
+
+    def _held_back(self) -> int:
+        """Frames that come before the one of the last packet, beyond those that their order holds back."""
+        return 0
+
+    def _taken_out(self, count: int) -> list[Any]:
+        """So many of them, if there is no other packet."""
+        del count
+        return []
 
     def _image(self, frame: Any, *, wanted: bool) -> Decoded:
         if frame.is_corrupt:
