@@ -72,7 +72,7 @@ def main() -> None:
         "--half",
         type=int,
         choices=(1, 2),
-        help="only the parts of this half, all that must be shown being in one of both",
+        help="only the parts of this half; some are in neither",
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw the cameras as .png or .svg; default: beside the figures")
