@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helpers.device_images import OnDevice
 from yoloship import CudaTuning
 from yoloship.models.loading import load
 
@@ -21,23 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _media_parts import Setting
-
-
-class OnGpu:
-    """An image on a GPU that shows itself by `__cuda_array_interface__` alone."""
-
-    def __init__(self, device: Any, image: np.ndarray) -> None:
-        from yoloship.cuda.buffers import DeviceBuffer, upload
-        from yoloship.cuda.stream import Stream
-
-        self.buffer = DeviceBuffer(device, image.nbytes)
-        with Stream(device) as stream:
-            upload(stream, self.buffer.pointer, image)
-            stream.sync()
-        self.shape = image.shape
-        self.__cuda_array_interface__ = {
-            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
-        }  # fmt: skip
 
 
 def some_images(count: int, hw: tuple[int, int] = (810, 1080)) -> list[np.ndarray]:
@@ -77,7 +61,7 @@ def copies(setting: Setting) -> None:
         for frame, image in zip(held, images, strict=True):
             frame[...] = image
         device = detector.session.device
-        on_gpu = [OnGpu(device, image) for image in images]
+        on_gpu = [OnDevice(device, image) for image in images]
         for turn in range(setting.pick(2, 1)):
             setting.row(f"pinned ({turn})", _rate(setting, detector, held, batch), "images/s")
             with _letting_go():

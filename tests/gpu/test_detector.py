@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from helpers.canned_device import CannedSession, slow
+from helpers.device_detectors import closed_without_a_trace, fed
+from helpers.device_detectors import some_heads as heads
+from helpers.device_images import OnDevice
 from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, image_session, info
-from yoloship.cuda.buffers import DeviceBuffer, upload
-from yoloship.cuda.stream import Stream
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy
@@ -49,14 +50,6 @@ class Kernels(dict[str, Any]):
     """Kernels that outlive the detectors of these tests."""
 
 
-def heads(canvas_hw: tuple[int, int], mean: float = -1.5) -> list[npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(canvas_hw[0])
-    return [
-        rng.normal(mean, 2.0, (3 * 8, canvas_hw[0] // stride, canvas_hw[1] // stride)).astype(np.float32)
-        for stride in STRIDES
-    ]
-
-
 def raw(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
     return [heads_to_raw([head[None] for head in heads(canvas_hw)], STRIDES, ANCHORS)[0]]
 
@@ -86,10 +79,10 @@ def assert_same(found: Detections, expected: Detections) -> None:
 
 
 class Maker:
-    def __init__(self, device: Device, kernels: KernelSet) -> None:
+    def __init__(self, device: Device, kernels: KernelSet, made: list[Detector]) -> None:
         self.device = device
         self.kernels = Kernels(kernels)
-        self.made: list[Detector] = []
+        self.made = made
 
     def __call__(
         self,
@@ -117,14 +110,8 @@ class Maker:
 
 @pytest.fixture
 def make(device: Device, kernels: KernelSet) -> Iterator[Maker]:
-    before = device.usage()
-    maker = Maker(device, kernels)
-    yield maker
-    for detector in maker.made:
-        detector.close()
-    maker.made.clear()
-    gc.collect()  # an error's traceback and the frames in it hold each other, and these hold pinned memory
-    assert device.usage() == before
+    with closed_without_a_trace(device) as made:
+        yield Maker(device, kernels, made)
 
 
 def without_memory(make: Maker) -> Callable[[], None]:
@@ -139,11 +126,6 @@ def without_memory(make: Maker) -> Callable[[], None]:
 
 def placed(detector: Detector, image: object) -> Any:
     return detector._pipeline.place(image, "bgr")
-
-
-def fed(detector: Detector) -> Any:
-    session: Any = detector.session
-    return session.contexts[-1].fed()
 
 
 @pytest.mark.parametrize("capturable", [True, False])
@@ -571,20 +553,6 @@ def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
             run()
         with pytest.raises(InputError, match="no images to time"):
             detector.profile([])
-
-
-class OnDevice:
-    """An image on the device as other libraries show it."""
-
-    def __init__(self, device: Device, image: npt.NDArray[np.uint8]) -> None:
-        self.buffer = DeviceBuffer(device, image.nbytes)
-        self.shape = image.shape
-        with Stream(device) as stream:
-            upload(stream, self.buffer.pointer, np.ascontiguousarray(image))
-            stream.sync()
-        self.__cuda_array_interface__ = {
-            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
-        }  # fmt: skip
 
 
 def test_a_image_on_the_device_is_read_there(make: Maker) -> None:

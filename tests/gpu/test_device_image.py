@@ -10,6 +10,7 @@ import pytest
 
 from helpers.canned_device import CannedSession
 from helpers.cuda_steps import bgr_of_planes
+from helpers.device_detectors import fed, some_heads
 from helpers.device_images import device_image
 from helpers.models import image_session, info
 from yoloship.cuda.device_image import HostReader
@@ -45,26 +46,15 @@ def reader(device: Device, kernels: KernelSet) -> Iterator[HostReader]:
 @pytest.fixture
 def detector(reader: HostReader, device: Device, kernels: KernelSet) -> Iterator[Detector]:
     record = info(batch=None)
-    session: Any = CannedSession(device, record, answer)
+    session: Any = CannedSession(device, record, some_heads)
     model = ModelInput.checked(record, None, "square", "model")
     pipeline = CudaPipeline(session, dict(kernels), model, tuning=CudaTuning(max_batch=8))
     with Detector.over(pipeline) as opened:
         yield opened
 
 
-def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(canvas_hw[0])
-    grids = [(canvas_hw[0] // stride, canvas_hw[1] // stride) for stride in (8, 16, 32)]
-    return [rng.normal(-1.5, 2.0, (3 * 8, *grid)).astype(np.float32) for grid in grids]
-
-
 def on_cpu() -> Detector:
-    return Detector(image_session(info(batch=1), lambda _: [level[None] for level in answer(HW)]))
-
-
-def fed(detector: Detector) -> Any:
-    session: Any = detector.session
-    return session.contexts[-1].fed()
+    return Detector(image_session(info(batch=1), lambda _: [level[None] for level in some_heads(HW)]))
 
 
 def stored_images() -> list[tuple[npt.NDArray[Any], dict[str, Any], npt.NDArray[np.uint8]]]:

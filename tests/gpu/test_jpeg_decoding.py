@@ -13,6 +13,7 @@ import pytest
 
 from helpers import jpegs, nvjpeg_standin
 from helpers.canned_device import CannedSession
+from helpers.device_detectors import closed_without_a_trace, fed, some_heads
 from helpers.models import info
 from yoloship.cuda.jpeg_check import scan_header
 from yoloship.cuda.nvjpeg import NvJpeg
@@ -66,39 +67,27 @@ def engine(stand_in: StandInNvJpeg | None, problem: str) -> Iterator[StandInNvJp
         assert stand_in.handles == 0
 
 
-def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(canvas_hw[0])
-    grids = [(canvas_hw[0] // stride, canvas_hw[1] // stride) for stride in (8, 16, 32)]
-    return [rng.normal(-1.5, 2.0, (3 * 8, *grid)).astype(np.float32) for grid in grids]
-
-
 @pytest.fixture
 def make(engine: StandInNvJpeg | None, device: Device, kernels: KernelSet) -> Iterator[Make]:
-    gc.collect()  # what an earlier test left must not count
-    before = device.usage()
-    made: list[Detector] = []
+    with closed_without_a_trace(device) as made:
 
-    def make(decode: DecodeChoice = "gpu", *, fails: Callable[[], None] = lambda: None, max_batch: int = 8) -> Detector:
-        record = info(batch=None)
-        session: Any = CannedSession(device, record, answer, fails=fails)
-        model = ModelInput.checked(record, None, "square", "model")
-        tuning = CudaTuning(max_batch=max_batch)
-        pipeline = CudaPipeline(session, dict(kernels), model, tuning=tuning, decode=decode)
-        made.append(Detector.over(pipeline))
-        return made[-1]
+        def make(
+            decode: DecodeChoice = "gpu", *, fails: Callable[[], None] = lambda: None, max_batch: int = 8
+        ) -> Detector:
+            record = info(batch=None)
+            session: Any = CannedSession(device, record, some_heads, fails=fails)
+            model = ModelInput.checked(record, None, "square", "model")
+            tuning = CudaTuning(max_batch=max_batch)
+            pipeline = CudaPipeline(session, dict(kernels), model, tuning=tuning, decode=decode)
+            made.append(Detector.over(pipeline))
+            return made[-1]
 
-    yield make
-    for detector in made:
-        detector.close()
-    made.clear()
-    gc.collect()
-    assert device.usage() == before
+        yield make
 
 
-def fed(detector: Detector) -> npt.NDArray[np.float32]:
-    """What the last run saw, in levels from 0 to 255."""
-    session: Any = detector.session
-    canvas = session.contexts[-1].fed()
+def seen_by(detector: Detector) -> npt.NDArray[np.float32]:
+    """What the network saw in the last run, in levels from 0 to 255."""
+    canvas = fed(detector)
     return np.asarray(canvas, np.float32) * (1 if canvas.dtype == np.uint8 else 255)
 
 
@@ -120,9 +109,9 @@ def test_the_network_sees_what_it_sees_of_the_hosts_images(make: Make) -> None:
     assert detector.decoding.images == "gpu"
     for name, data in jpegs.for_the_engine().items():
         expected = detector(read_image(data))
-        seen = fed(detector)
+        seen = seen_by(detector)
         same(detector(data), expected)
-        difference = np.abs(fed(detector) - seen)
+        difference = np.abs(seen_by(detector) - seen)
         assert difference.max() <= 1.01, name  # the engine's own rounding: at most one level, in few pixels
         assert difference.mean() < 0.01, name
 
@@ -141,9 +130,9 @@ def test_other_forms_are_decoded_by_the_host(make: Make) -> None:
     detector = make()
     for name, data in jpegs.for_the_host().items():
         expected = detector(read_image(data))
-        seen = fed(detector)
+        seen = seen_by(detector)
         same(detector(data), expected)
-        np.testing.assert_array_equal(fed(detector), seen, err_msg=name)
+        np.testing.assert_array_equal(seen_by(detector), seen, err_msg=name)
 
 
 def test_a_damaged_file_gets_the_hosts_error_in_every_call(make: Make) -> None:
@@ -257,14 +246,14 @@ def test_files_of_an_rgb_stream_state_their_own_order(make: Make) -> None:
     data = jpegs.encoded(jpegs.picture(70, 90))
     detector = make()
     detector(read_image(data))
-    seen = fed(detector)
+    seen = seen_by(detector)
     for call in (
         lambda: detector(data, channels="rgb"),
         lambda: detector.submit(data, channels="rgb").result(),
         lambda: list(detector.stream([data], channels="rgb")),
     ):
         call()
-        assert np.abs(fed(detector) - seen).max() <= 1.01
+        assert np.abs(seen_by(detector) - seen).max() <= 1.01
 
 
 def test_by_itself_the_engine_is_opened_beside_the_first_files_but_not_for_a_single_one(make: Make) -> None:
@@ -444,7 +433,7 @@ def test_many_threads_may_call_while_a_stream_runs(make: Make) -> None:
 def test_a_detector_that_nobody_closes_ends_its_decoder(
     device: Device, kernels: KernelSet, engine: StandInNvJpeg | None
 ) -> None:
-    session: Any = CannedSession(device, info(batch=None), answer)
+    session: Any = CannedSession(device, info(batch=None), some_heads)
     model = ModelInput.checked(info(batch=None), None, "square", "model")
     pipeline = CudaPipeline(session, dict(kernels), model, tuning=CudaTuning(max_batch=8), decode="gpu")
     detector = Detector.over(pipeline)

@@ -15,14 +15,14 @@ import pytest
 
 from helpers import jpegs, nvjpeg_standin
 from helpers.canned_device import CannedSession, slow
+from helpers.device_detectors import closed_without_a_trace, some_heads
+from helpers.device_images import OnDevice
 from helpers.kept import compiled_kernels
 from helpers.models import ANCHORS, STRIDES, image_session, info
 from helpers.shared import TRAINED, require
-from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, driver, find_gpus
 from yoloship.cuda.interop import ordinal_of
-from yoloship.cuda.stream import Stream
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Detector
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
@@ -43,9 +43,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from helpers.nvjpeg_standin import StandInNvJpeg
+    from yoloship.cuda.compiler import Launchable
     from yoloship.results.detections import Detections
 
     Image = npt.NDArray[np.uint8]
+    Kernels = dict[str, Launchable]
 
 SIZES = ((50, 120), (200, 130), (64, 96), (300, 420), (7, 5))
 RECORD = info("raw", batch=None)
@@ -55,12 +57,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(canvas_hw[0])
-    heads = [
-        rng.normal(-1.5, 2.0, (1, 3 * 8, canvas_hw[0] // stride, canvas_hw[1] // stride)).astype(np.float32)
-        for stride in STRIDES
-    ]
-    return [heads_to_raw(heads, STRIDES, ANCHORS)[0]]
+    return [heads_to_raw([head[None] for head in some_heads(canvas_hw)], STRIDES, ANCHORS)[0]]
 
 
 def make_images(count: int) -> list[Image]:
@@ -88,20 +85,6 @@ def assert_same(found: list[Detections], wanted: list[Detections]) -> None:
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-5, atol=2e-3)
 
 
-class OnDevice:
-    """An image on a device as other libraries show it."""
-
-    def __init__(self, device: Device, image: Image) -> None:
-        self.buffer = DeviceBuffer(device, image.nbytes)
-        with Stream(device) as stream:
-            upload(stream, self.buffer.pointer, image)
-            stream.sync()
-        self.shape = image.shape
-        self.__cuda_array_interface__ = {
-            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
-        }  # fmt: skip
-
-
 class Elsewhere:
     """An image on a device that the detector does not use."""
 
@@ -117,11 +100,11 @@ class Elsewhere:
 class Rig:
     """Two devices with their kernels, and detectors over both."""
 
-    def __init__(self, devices: list[Device], kernels: list[KernelSet]) -> None:
+    def __init__(self, devices: list[Device], kernels: list[Kernels], made: list[Detector]) -> None:
         self.devices = devices
-        self._kernels = [dict(loaded) for loaded in kernels]
+        self._kernels = kernels
         self.sessions: list[CannedSession] = []
-        self.made: list[Detector] = []
+        self.made = made
 
     def detector(self, *fails: Callable[[], None], tuning: CudaTuning = SMALL) -> Detector:
         """A detector whose session on each device does the first or second of these at each run."""
@@ -151,26 +134,20 @@ def stand_in() -> StandInNvJpeg | None:
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[tuple[list[Device], list[KernelSet]]]:
+def opened() -> Iterator[tuple[list[Device], list[Kernels]]]:
     found = len(find_gpus())
     if found < 2:
         pytest.skip(f"needs two GPUs, and there is {found}")
     with Device.open(0) as first, Device.open(1) as second:
         folder = compiled_kernels()
         with KernelSet(first, folder) as ours, KernelSet(second, folder) as theirs:
-            yield [first, second], [ours, theirs]
+            yield [first, second], [dict(ours), dict(theirs)]
 
 
 @pytest.fixture
-def rig(opened: tuple[list[Device], list[KernelSet]]) -> Iterator[Rig]:
-    made = Rig(*opened)
-    before = [device.usage() for device in made.devices]
-    yield made
-    for detector in made.made:
-        detector.close()
-    made.made.clear()
-    gc.collect()  # an error's traceback and the frames in it hold each other, and these hold pinned memory
-    assert [device.usage() for device in made.devices] == before
+def rig(opened: tuple[list[Device], list[Kernels]]) -> Iterator[Rig]:
+    with closed_without_a_trace(*opened[0]) as made:
+        yield Rig(*opened, made)
 
 
 def batches(session: CannedSession) -> list[int]:

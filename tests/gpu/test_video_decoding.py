@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from helpers.cameras import RtspCamera
 from helpers.canned_device import CannedSession
+from helpers.device_detectors import closed_without_a_trace, some_heads
 from helpers.models import info
 from helpers.nvdec_stand_in import SIZE, StandInAv
 from helpers.videos import Clip, packets_of, write_clip
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
     from yoloship.images import DecodeChoice
@@ -38,31 +36,20 @@ if TYPE_CHECKING:
     Make = Callable[..., Detector]
 
 
-def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(canvas_hw[0])
-    grids = [(canvas_hw[0] // stride, canvas_hw[1] // stride) for stride in (8, 16, 32)]
-    return [rng.normal(-1.5, 2.0, (3 * 8, *grid)).astype(np.float32) for grid in grids]
-
-
 @pytest.fixture
 def make(nvdec_stand_in: StandInAv | None, device: Device, kernels: KernelSet) -> Iterator[Make]:
-    opened: list[Detector] = []
-    before = device.usage()
+    with closed_without_a_trace(device) as opened:
 
-    def made(decode: DecodeChoice = "gpu") -> Detector:
-        record = info(batch=None)
-        session: Any = CannedSession(device, record, answer)
-        model = ModelInput.checked(record, None, "square", "model")
-        pipeline = CudaPipeline(session, dict(kernels), model, tuning=CudaTuning(max_batch=8), decode="cpu")
-        pipeline._videos = VideoDecoding(device, kernels, decode, "model")
-        opened.append(Detector.over(pipeline))
-        return opened[-1]
+        def made(decode: DecodeChoice = "gpu") -> Detector:
+            record = info(batch=None)
+            session: Any = CannedSession(device, record, some_heads)
+            model = ModelInput.checked(record, None, "square", "model")
+            pipeline = CudaPipeline(session, dict(kernels), model, tuning=CudaTuning(max_batch=8), decode="cpu")
+            pipeline._videos = VideoDecoding(device, kernels, decode, "model")
+            opened.append(Detector.over(pipeline))
+            return opened[-1]
 
-    yield made
-    for detector in opened:
-        detector.close()
-    gc.collect()
-    assert device.usage() == before
+        yield made
     if nvdec_stand_in is not None:
         assert (nvdec_stand_in.open, nvdec_stand_in.frames) == (0, 0)
 

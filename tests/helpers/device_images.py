@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.cuda.device import Device
+
+
+class OnDevice:
+    """An image on a device as other libraries show it: by `__cuda_array_interface__` alone.
+
+    Args:
+        device: Where it is put.
+        image: (height, width, 3) uint8.
+    """
+
+    def __init__(self, device: Device, image: npt.NDArray[np.uint8]) -> None:
+        self.buffer = DeviceBuffer(device, image.nbytes)
+        self.shape = image.shape
+        with Stream(device) as stream:
+            upload(stream, self.buffer.pointer, np.ascontiguousarray(image))
+            stream.sync()
+        self.__cuda_array_interface__ = {
+            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
+        }  # fmt: skip
+
 
 def device_image(
     reader: HostReader,
