@@ -31,10 +31,11 @@ from yoloship.letterbox import Letterbox
 from yoloship.model import ModelInfo, NmsConfig
 from yoloship.models.loading import load
 from yoloship.results.detections import Detections
+from yoloship.sources.source import Frame, Source
 from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -368,6 +369,47 @@ def test_a_streams_first_images_wait_for_one_batch_size_alone(make: Maker) -> No
     for outcome in detector.stream(images):
         assert_same(outcome.unwrap(), cpu(images[outcome.index]))
     assert [context.inputs["images"].shape[0] for context in session.contexts] == [8]
+
+
+class Cameras(Source):
+    """Live streams that send a frame each."""
+
+    is_live = True
+    live_streams = 0
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: Any = None) -> Cameras:
+        made = cls()
+        made.live_streams = len(texts)
+        return made
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number, image in enumerate(make_images(self.live_streams)):
+            yield Frame(0, f"camera {number}#0", image)
+
+
+@pytest.mark.parametrize(
+    ("streams", "ready"),
+    [(1, [1, 1]), (2, [1, 1, 4, 4]), (4, [1, 1, 1, 4, 4, 4, 8, 8, 8]), (40, [1, 1, 1, 4, 4, 4, 8, 8, 8])],
+)
+def test_what_live_streams_may_need_is_ready_before_they_begin(make: Maker, streams: int, ready: list[int]) -> None:
+    detector = make(tuning=CudaTuning(slots=3, max_batch=8))
+    session: Any = detector.session
+    outcomes = detector.stream(Cameras.open(["any"] * streams))
+    assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == ready
+    assert len([outcome.unwrap() for outcome in outcomes]) == streams
+    assert len(session.contexts) == len(ready)
+
+
+def test_live_streams_begin_though_not_everything_can_be_ready(make: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise CudaError("out of memory", code=2)
+
+    detector = make(fails=fail, tuning=CudaTuning(slots=2, max_batch=8))
+    with caplog.at_level("INFO", "yoloship.detect"):
+        (outcome,) = detector.stream(Cameras.open(["any"]))
+    assert "making runs of 1 images ready for live streams" in caplog.text
+    assert isinstance(outcome.error, CudaError)
 
 
 def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> None:

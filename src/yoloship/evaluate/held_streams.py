@@ -79,6 +79,11 @@ class HeldImages(Source):
             due_s = self._due_s(self._next - 1)
             yield Frame(place, f"{stream.name}#{place}", image, due_s, stream)
 
+    @property
+    def live_streams(self) -> int:
+        """How many there are."""
+        return self._streams
+
     def is_ready(self) -> bool:
         """Whether a frame is due, or all were."""
         return self._next >= self._count or self._due_s(self._next) <= time.perf_counter() - self.begun_s
@@ -158,6 +163,11 @@ class HeldVideos(Source):
         for frame in iter(self._taken, None):
             yield frame
             del frame
+
+    @property
+    def live_streams(self) -> int:
+        """How many there are."""
+        return len(self._threads)
 
     def is_ready(self) -> bool:
         """Whether a frame waits, or all have ended."""

@@ -81,6 +81,12 @@ class Chain(Source):
         for part in self._parts:
             part.decode_with(decoding)
 
+    @property
+    def live_streams(self) -> int | None:
+        """Of the live part that has most, since one is read after the other; None if one does not know."""
+        known = [part.live_streams for part in self._parts if part.is_live]
+        return None if None in known else max(filter(None, known), default=0)
+
     def is_ready(self) -> bool:
         """Whether the part that is read now has its next frame."""
         return self._current is None or self._current.is_ready()

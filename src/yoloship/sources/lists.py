@@ -163,6 +163,11 @@ class SourceList(Source):
         """Which of two files of one name is taken, and how many lines are left out."""
         return self._notes
 
+    @property
+    def live_streams(self) -> int:
+        """How many lines name a camera or a stream; they are read together."""
+        return len(self._live)
+
     def is_ready(self) -> bool:
         """Whether the source of the line that is read now has its next frame."""
         return self._current is None or self._current.is_ready()

@@ -151,6 +151,11 @@ class Source(Closing):
     def decode_with(self, decoding: VideoDecoding) -> None:
         """Decode videos with a device from now on. A source without videos ignores it."""
 
+    @property
+    def live_streams(self) -> int | None:
+        """How many cameras and streams it reads at once; None if that is not known."""
+        return None
+
     def side_by_side(self) -> SideBySide | None:
         """The frames of several videos mixed, to be put in order again; None if there is nothing to decode at once."""
         return None

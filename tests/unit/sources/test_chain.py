@@ -53,6 +53,11 @@ class Files(Named):
 
 class Live(Named):
     is_live = True
+    streams: int | None = None
+
+    @property
+    def live_streams(self) -> int | None:
+        return self.streams
 
     @property
     def count(self) -> int | None:
@@ -81,6 +86,17 @@ def test_live_streams_come_last_and_are_opened_together() -> None:
     assert names(chain) == ["a", "cam1", "cam2"]
     assert chain.is_live
     assert chain.count is None
+    assert chain.live_streams is None  # these do not know
+
+
+def test_one_part_after_the_other_reads_its_live_streams() -> None:
+    def live(streams: int | None) -> Source:
+        part = Live(["any"])
+        part.streams = streams
+        return part
+
+    assert Chain([live(2), live(3), Named(["a"])]).live_streams == 3
+    assert Chain([live(2), live(None)]).live_streams is None
 
 
 def test_what_was_opened_is_closed_if_another_part_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:

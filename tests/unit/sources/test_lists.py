@@ -201,6 +201,7 @@ def test_cameras_come_last_and_say_when_their_next_frame_is_there(monkeypatch: p
     image("a.png")
     with SourceList.open([saved("l.streams", "rtsp://one/1", "a.png", "rtsp://two/2")]) as source:
         assert source.is_live
+        assert source.live_streams == 2
         frames = iter(source)
         assert next(frames).name == "a.png"
         assert source.is_ready()

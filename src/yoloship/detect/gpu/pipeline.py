@@ -308,11 +308,7 @@ class CudaPipeline(Pipeline):
             SessionError: the network is refused, or the pipeline is closed.
         """
         self._jpegs.queue()
-        with self._preparing, ExitStack() as stack:
-            slots = [stack.enter_context(self._slot()) for _ in range(self._tuning.slots)]
-            for slot in slots:
-                for batch in sorted({self._batch(size) for size in batches}):
-                    slot.prepare(batch, self.model.input_hw, options)
+        self._make_ready(self._tuning.slots, batches, options)
 
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
@@ -363,12 +359,38 @@ class CudaPipeline(Pipeline):
         self._owned.close()
 
     def expect(self, sources: Iterable[object], options: DetectOptions) -> None:
-        """Make ready what a stream is about to need while reading begins, if that can be known."""
+        """Make ready what a stream is about to need, if that can be known: while reading begins, or before a camera's.
+
+        What a live stream sends while its frames wait for that is lost.
+        """
         if isinstance(sources, Source) and sources.is_live:
-            return  # whose images come one by one
+            if self.model.shape_mode == "square":
+                self._expect_streams(sources.live_streams or self.max_batch, options)
+            return
         images = len(sources) if isinstance(sources, Sized) else self.max_batch
         if images and self.model.shape_mode == "square":
             self._readiness.begin(min(images, self.max_batch), self.model.input_hw, options)
+
+    def _expect_streams(self, streams: int, options: DetectOptions) -> None:
+        """Make ready what frames of so many live streams need, which come one by one.
+
+        A second frame of a stream may come while the first waits. Beside the runs that keep the GPU busy, only those of
+        the largest size begin.
+        """
+        sizes = self._readiness.sizes_of(2 * streams)
+        slots = self._tuning.slots if sizes[-1] == self._batches[-1] else min(_BUSY, self._tuning.slots)
+        _logger.info("making runs of %s images ready for live streams", ", ".join(map(str, sizes)))
+        try:
+            self._make_ready(slots, sizes, options)
+        except YoloshipError as error:  # a run that needs it gets the error; a record would keep what failed alive
+            _logger.info("not everything is ready: %s", str(error))
+
+    def _make_ready(self, slots: int, batches: Iterable[int], options: DetectOptions) -> None:
+        """Make so many slots ready for runs of so many images each."""
+        with self._preparing, ExitStack() as stack:
+            for slot in [stack.enter_context(self._slot()) for _ in range(slots)]:
+                for batch in sorted({self._batch(size) for size in batches}):
+                    slot.prepare(batch, self.model.input_hw, options)
 
     def _decoded(self, files: Sequence[QueuedJpeg]) -> list[Frame]:
         """Decode files in this thread. The first that is damaged raises."""

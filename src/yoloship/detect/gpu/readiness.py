@@ -98,6 +98,14 @@ class Readiness:
         if not any(key in slot.ready for slot in self._pool.slots()):
             self._begin(key, options)
 
+    def sizes_of(self, most: int) -> tuple[int, ...]:
+        """The sizes of the runs that so many waiting images or fewer may have.
+
+        Args:
+            most: Images, 1 or more.
+        """
+        return tuple(sorted({_filled(waiting, self._sizes)[1] for waiting in range(1, min(most, self._sizes[-1]) + 1)}))
+
     def _lack(self, key: Key, options: DetectOptions) -> None:
         with self._lock:
             self._lacked[key] += 1

@@ -90,6 +90,11 @@ class LiveStreams(Source):
                 for feed in self._feeds:
                     feed.decoding = packets
 
+    @property
+    def live_streams(self) -> int:
+        """How many there are."""
+        return len(self._feeds)
+
     def is_ready(self) -> bool:
         """Whether a frame waits, or all streams have ended."""
         with self._lock:

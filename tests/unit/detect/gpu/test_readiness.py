@@ -71,6 +71,17 @@ def test_a_run_takes_what_fills_it_or_nearly(waiting: int, taken: int) -> None:
     assert Rig(Slot()).readiness.count(waiting, HW, OPTIONS) == taken
 
 
+@pytest.mark.parametrize(
+    ("most", "sizes"),
+    [(1, (1,)), (2, (1,)), (3, (1, 4)), (11, (1, 4)), (12, (1, 4, 16)), (24, (1, 4, 16, 32)), (99, SIZES)],
+)
+def test_so_many_images_may_need_these_sizes(most: int, sizes: tuple[int, ...]) -> None:
+    readiness = Rig(Slot(SIZES), made=1).readiness
+    assert readiness.sizes_of(most) == sizes
+    for waiting in range(1, most + 1):
+        assert any(size >= readiness.count(waiting, HW, OPTIONS) for size in sizes)
+
+
 def test_images_run_in_what_is_ready_whatever_would_suit_them_better() -> None:
     large = Rig(Slot([32]), Slot(), made=1)
     assert [large.readiness.count(waiting, HW, OPTIONS) for waiting in (1, 5, 32, 40)] == [1, 5, 32, 32]

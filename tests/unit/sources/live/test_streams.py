@@ -155,6 +155,7 @@ def test_nothing_is_connected_before_the_first_frame_is_asked_for() -> None:
     with MjpegCamera() as camera:
         with open_source([f"live:{camera.address}"]) as source:
             assert source.is_live
+            assert source.live_streams == 1
             assert source.count is None
             assert source.files is None
         assert camera.connections == 0
