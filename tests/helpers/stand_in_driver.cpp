@@ -217,6 +217,17 @@ Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream)
 }
 Status cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t size, void* stream) { return cuMemcpyHtoDAsync(to, from, size, stream); }
 long long stand_in_copied_up() { return copied_up; }  // not the driver's: the bytes of all copies to the device
+void stand_in_write(void* to, const void* from, size_t size)  // not the driver's: what kernels of a library do
+{
+    std::lock_guard<std::recursive_mutex> lock(pages);
+    {
+        LOCKED;
+        const auto after = owners.upper_bound(to);
+        const bool is_ours = after != owners.begin() && current() && std::prev(after)->second == device_of(contexts.back());
+        if (APART && !is_ours) std::abort();
+    }
+    std::memcpy(to, from, size);
+}
 Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
 Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream)
 {
