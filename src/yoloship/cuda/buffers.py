@@ -160,7 +160,7 @@ class PinnedMemory:
         ours = pinned_address(array)
         if ours is not None:
             return ours, ours
-        address = array.ctypes.data
+        address = _address(array)
         kind = ctypes.c_uint()
         if self._query(ctypes.byref(kind), self._kind, address) or kind.value != self._host:
             return None
@@ -176,7 +176,15 @@ def pinned_address(array: npt.NDArray[np.generic]) -> int | None:
         whole, base = base, base.base
     if type(base) is not _PinnedBlock:
         return None
-    return base.address if whole.nbytes == array.nbytes else array.ctypes.data  # the latter takes a microsecond
+    return base.address if whole.nbytes == array.nbytes else _address(array)
+
+
+def _address(array: npt.NDArray[np.generic]) -> int:
+    """Where a C-contiguous array begins."""
+    if array.flags.writeable and array.size:  # five times as quick as the way for all
+        memory: Any = array
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return array.ctypes.data
 
 
 def _pin(size_bytes: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from yoloship.cuda import buffers
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, size_text, upload
 from yoloship.errors import InputError
 
@@ -35,3 +36,11 @@ def test_only_arrays_that_lie_in_one_piece_are_copied() -> None:
 def test_sizes_are_told_in_the_unit_that_fits() -> None:
     sizes = {1023: "1023 bytes", 1024: "1.0 KiB (1024 bytes)", 3 << 29: "1.5 GiB (1610612736 bytes)"}
     assert {size: size_text(size) for size in sizes} == sizes
+
+
+@pytest.mark.parametrize("is_writeable", [True, False])
+def test_the_address_of_an_array_is_that_of_its_first_element(is_writeable: bool) -> None:
+    whole = np.arange(60, dtype=np.uint16).reshape(5, 4, 3)
+    whole.setflags(write=is_writeable)
+    for part in (whole, whole[2:], whole[1:1], whole[2:].view(np.uint8)):
+        assert buffers._address(part) == part.ctypes.data

@@ -212,6 +212,7 @@ class KernelFinish(Closing):
             output.is_ordered,
         )
         most, extras = self._suppression.max_detections, end.extras
+        self._is_plain = extras is None and not output.is_chosen and not output.is_rotated
         self._keypoints = extras if isinstance(extras, Keypoints) else None
         self._prototypes: Prototypes | None = None
         self._masks = None if end.masks is None else replace(end.masks, max_detections=most)
@@ -278,7 +279,11 @@ class KernelFinish(Closing):
     def _result(self, row: int, kept: int, letterbox: Letterbox) -> Result | None:
         """One image's result; None if the host must make it."""
         names = self._info.class_names
-        boxes, scores, class_ids, extras = (array[:kept].copy() for array in self._rows[row])
+        all_boxes, all_scores, all_class_ids, all_extras = self._rows[row]
+        boxes, scores, class_ids = all_boxes[:kept].copy(), all_scores[:kept].copy(), all_class_ids[:kept].copy()
+        if self._is_plain:
+            return Detections._trusted(boxes, scores, class_ids, names, letterbox.image_hw)
+        extras = all_extras[:kept].copy()
         if self._end.output.is_chosen and kept and class_ids.min() < 0:
             return None  # the host's decoding says what is wrong
         if self._end.output.is_rotated:
