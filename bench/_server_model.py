@@ -64,11 +64,12 @@ class Server:
         for images in (1, 2 * self.batches[-1]):
             for _ in range(100):
                 cost.add(images, self.per_image_s * images + self.per_run_s)
+        closing: Any = SimpleNamespace(close=lambda: None)
         detector: Any = SimpleNamespace(parallel_runs=self.runs, batches=self.batches, close=lambda: None)
         limits = RequestLimits(deadline_s=self.deadline_s, queue=self.queue)
         host = ModelHost(ServedModel("m", "m"), limits, cast("Any", None))
         with mock.patch("yoloship.serve.engine.usable_cores", return_value=self.cores):
-            host.take(Loaded(detector, cost))
+            host.take(Loaded(detector, closing, cost))
         return host
 
     @property

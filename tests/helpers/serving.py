@@ -15,6 +15,9 @@ import onnx
 from helpers.images import saved, smooth
 from helpers.models import finds_a_cat
 from yoloship.serve.app import create_app
+from yoloship.serve.cost import RunCost
+from yoloship.serve.engine import Loaded
+from yoloship.serve.handover import Handover, HeldImages
 from yoloship.serve.settings import RequestLimits, ServedModel, ServeSettings
 
 if TYPE_CHECKING:
@@ -41,6 +44,11 @@ def settings_of(path: Path, limits: RequestLimits | None = None, **others: Any) 
     """Settings that serve one file under its name."""
     model = ServedModel(path.stem, str(path), {"tuned_for": "throughput"})
     return ServeSettings((model,), limits or RequestLimits(), **{"watch_s": 0.05, **others})
+
+
+def loaded_of(detector: Any) -> Loaded:
+    """A detector as a server has it, whose runs were not measured."""
+    return Loaded(detector, Handover(detector, HeldImages()), RunCost())
 
 
 class InProcess:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from yoloship.detect.async_stream import StreamArguments
-    from yoloship.detect.batching import Batcher, Submitting
+    from yoloship.detect.batching import Answer, Batcher, Submitting
     from yoloship.detect.pipeline import Decoding, Pipeline, Placement, ShapeMode
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder, ImageFile
@@ -357,6 +357,11 @@ class Detector(Closing, Generic[ResultT]):
     def opened(self, file: ImageFile, reserve: Reserve | None = None) -> object:
         """Decode an image file for `submit`, unless the GPU decodes it then; `ImageError` if it is damaged."""
         return self._pipeline.opened(file, "bgr", reserve)[0]
+
+    def submit_opened(self, images: Sequence[tuple[object, Answer]], options: DetectOptions | None = None) -> None:
+        """Queue what `opened` gave, at once; what is with each image gets its result, or whatever fails."""
+        chosen, _ = self._chosen(options)
+        self._submitting(chosen).all([(image, "bgr", answer) for image, answer in images])
 
     def stream(  # noqa: PLR0913 - all but the sources have defaults
         self,

@@ -35,18 +35,27 @@ class Readers(Generic[T]):
         read: Reads an item. It is given a function to call before it waits for others, which hands over what its thread
             has read before. It must not raise.
         hand_over: Gets the items that a thread has read one after the other; it must not raise.
+        few: Threads that read if that is quick, one item at a time; None takes two, which take several.
+        begin: Called by each thread first.
     """
 
     def __init__(
-        self, most: int, read: Callable[[T, Callable[[], None]], None], hand_over: Callable[[Sequence[T]], None]
+        self,
+        most: int,
+        read: Callable[[T, Callable[[], None]], None],
+        hand_over: Callable[[Sequence[T]], None],
+        *,
+        few: int | None = None,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         self._read = read
         self._hand_over = hand_over
         self._most = most
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="yoloship")
+        self._few, self._chunk = (min(FEW, most), _CHUNK) if few is None else (few, 1)
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="yoloship", initializer=begin)
         self._lock = threading.Lock()
         self._waiting: deque[T] = deque()
-        self._allowed = min(FEW, most)
+        self._allowed = self._few
         self._running = self._count = self._slow = 0
         self._stopped = False
 
@@ -102,11 +111,11 @@ class Readers(Generic[T]):
         """What a thread reads next; nothing if it is to end."""
         with self._lock:
             if self._count >= _AGAIN:
-                self._count, self._allowed = 0, min(FEW, self._most)
+                self._count, self._allowed = 0, self._few
             if not self._waiting or self._running > self._allowed:
                 self._running -= 1
                 return []
-            count = min(_CHUNK if self._allowed <= FEW else 1, len(self._waiting))
+            count = min(self._chunk if self._allowed <= self._few else 1, len(self._waiting))
             self._count += count
             return [self._waiting.popleft() for _ in range(count)]
 

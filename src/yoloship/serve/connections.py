@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from yoloship.serve.settings import RequestLimits
 
 _MAX_HEAD_BYTES: Final = 64 << 10
+_MAX_UNREAD_BYTES: Final = 1 << 20
+"""Of a body. To stop and go on takes two system calls, in which other threads take the interpreter."""
 
 
 class Connection(HttpToolsProtocol):
@@ -87,9 +89,14 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body came."""
+        """A part of a body came. It is taken in this turn of the loop, so there is seldom a reason to read no more."""
         self._head_bytes = 0
-        super().on_body(body)
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > _MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The body is whole."""

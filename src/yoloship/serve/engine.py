@@ -1,29 +1,25 @@
 """One served model: `ModelHost` decodes images, hands them to the detector's batches, and gives its answers.
 
 An image waits as the bytes of its file until a run is near, so a client that leaves, or a deadline that passes, costs
-nothing. Then it is decoded in a thread, and queued for the detector, which runs what waits as one batch. How many are
-handed over at once follows from the measured cost of a run: as many as keep the runs busy, and no more.
+nothing. Then it is handed over to the detector, which runs what waits as one batch. How many are on their way at once
+follows from the measured cost of a run: as many as keep the runs busy, and no more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.cores import usable_cores
-from yoloship.detect.stream import ImageBudget
 from yoloship.errors import CudaError, SessionError
 from yoloship.serve.admission import Admission
-from yoloship.serve.errors import ClientLeftError, LateError, NotReadyError
-from yoloship.serve.priority import step_back
+from yoloship.serve.errors import LateError, NotReadyError
+from yoloship.serve.handover import Begun, HeldImages, step_back
 from yoloship.serve.waiting import until
 
 if TYPE_CHECKING:
@@ -32,11 +28,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.detect.batching import Ran, RunFuture
     from yoloship.detect.detector import Detector
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
     from yoloship.serve.cost import RunCost
+    from yoloship.serve.handover import Handover
     from yoloship.serve.kserve_network import Network
     from yoloship.serve.settings import RequestLimits, ServedModel
 
@@ -47,8 +43,6 @@ _RUN_SHARE: Final = 0.25
 _LEAST_ROOM: Final = 32
 _FAILED_RUNS: Final = 3
 """So many runs that fail one after the other are no accident: a GPU is lost, or the runtime is broken."""
-
-_logger = logging.getLogger("yoloship.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +85,14 @@ class Loaded:
 
     Attributes:
         detector: The detector.
+        handover: Takes images to it.
         cost: What its runs cost.
         since: When it was loaded, in seconds since the epoch.
         network: Runs the network alone, for tensors; made when it is first asked for.
     """
 
     detector: Detector[Any]
+    handover: Handover
     cost: RunCost
     since: float = field(default_factory=time.time)
     network: Network | None = None
@@ -121,6 +117,7 @@ class Loaded:
     def _close(self) -> None:
         if self.network is not None:
             self.network.close()
+        self.handover.close()
         self.detector.close()
 
 
@@ -128,25 +125,14 @@ class Workers:
     """The threads that all models share, and the memory that decoded images may take."""
 
     def __init__(self) -> None:
-        cores = usable_cores()
-        self.readers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-read", initializer=step_back)
-        # Answers are written by threads of their own: readers may wait for memory that an answer holds.
-        self.writers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-write")
+        self.writers = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="yoloship-write")
         # One model is loaded at a time, and the threads that run it inherit the priority of the one that loads it.
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="yoloship-load", initializer=step_back)
-        self.budget = ImageBudget()
-        self._indices = self.budget.draw(itertools.count(), [])
-        self._lock = threading.Lock()
-
-    def next_index(self) -> int:
-        """Begin an image of the budget."""
-        with self._lock:
-            return next(self._indices)[0]
+        self.held = HeldImages()
 
     def close(self) -> None:
         """End the threads; what they work on is finished first."""
-        self.budget.close()
-        self.readers.shutdown(cancel_futures=True)
+        self.held.budget.close()
         self.writers.shutdown(cancel_futures=True)
         self.loader.shutdown(cancel_futures=True)
 
@@ -270,25 +256,20 @@ class ModelHost:
         came_s = time.perf_counter()
         async with self._slots:
             with self.lease() as loaded:
-                begun = _Begun(data, options, self._limits, keep_image=keep_image)
-                self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
-                try:
-                    result, ran, decoded_s = await asyncio.wrap_future(begun.ended)
-                except asyncio.CancelledError:
-                    begun.drop()
-                    raise
-                except (SessionError, CudaError):
-                    self._failed_runs += 1
-                    raise
+                begun = Begun(data, options, self._limits.image, keep_image=keep_image)
+                await loaded.handover.result(begun)
+                if begun.error is not None:
+                    self._failed_runs += isinstance(begun.error, (SessionError, CudaError))
+                    raise begun.error
                 self._failed_runs = 0
                 ended_s = time.perf_counter()
-                assert ran is not None, "it has succeeded"
+                assert begun.ran is not None, "it has succeeded"
+                ran = begun.ran
                 loaded.cost.add(ran.images, ran.ended_s - ran.started_s)
-        if decoded_s is not None:
-            begun.decode_s = decoded_s - begun.started_s
+        decode_s = (begun.decoded_s or begun.opened_s) - begun.started_s
         network_s, total_s = ran.ended_s - ran.started_s, ended_s - came_s
-        queue_s = max(total_s - network_s - begun.decode_s, 0)
-        return Answer(result, Times(begun.decode_s, queue_s, network_s, total_s, ran.images), begun.image)
+        queue_s = max(total_s - network_s - decode_s, 0)
+        return Answer(begun.result, Times(decode_s, queue_s, network_s, total_s, ran.images), begun.image)
 
     def _wait_s(self, images: int) -> float:
         """Seconds until the last of so many images has its answer, if they all begin now."""
@@ -301,73 +282,3 @@ class ModelHost:
         if self._loaded is not None:
             self._loaded.retire()
             self._loaded = None
-
-
-class _Begun:
-    """An image on its way through a reader to the detector.
-
-    Attributes:
-        ended: What the run gave, once it has ended: the result, the run, and when others had decoded the image. The
-            event loop is woken once for each image.
-    """
-
-    def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits, *, keep_image: bool) -> None:
-        self._data, self._options, self._limits = data, options, limits
-        self._keep_image = keep_image
-        self._dropped = threading.Event()
-        self._future: RunFuture | None = None
-        self.started_s = self.decode_s = 0.0
-        self.image: Image | None = None
-        self.ended: Future[tuple[Any, Ran | None, float | None]] = Future()
-        self.ended.set_running_or_notify_cancel()  # so that nobody can cancel it
-
-    def read_and_submit(self, detector: Detector[Any], workers: Workers) -> None:
-        """In a reader: decode the image, unless the GPU does so and nobody draws on it, and queue it."""
-        ended = self.ended
-
-        def settle(run: RunFuture) -> None:  # which `ended` does not know, or both would wait for the garbage collector
-            error = ClientLeftError("nobody waits for it") if run.cancelled() else run.exception()
-            if error is None:
-                ended.set_result((run.result(), run.ran, run.decoded_s))
-            else:
-                ended.set_exception(error)
-
-        try:
-            self._submitted(detector, workers).add_done_callback(cast("Any", settle))
-        except BaseException as error:  # whoever waits for it gets it
-            ended.set_exception(error)
-
-    def _submitted(self, detector: Detector[Any], workers: Workers) -> RunFuture:
-        from yoloship.images import open_image, read_image
-
-        index = workers.next_index()
-        release = partial(workers.budget.release, index)
-        try:
-            if self._dropped.is_set():
-                raise ClientLeftError("nobody waits for it")
-            self.started_s = time.perf_counter()
-            reserve = partial(workers.budget.reserve, index)
-            file = open_image(self._data, limits=self._limits.image, reserve=reserve)
-            image: Any
-            if self._keep_image:
-                self.image = image = read_image(file, reserve=reserve)
-                image.flags.writeable = False
-            else:
-                image = detector.opened(file, reserve)
-            self.decode_s = time.perf_counter() - self.started_s
-            workers.budget.release(index, image)
-            future: Any = detector.submit(image, options=self._options)
-        except BaseException:
-            release()
-            raise
-        self._future = cast("RunFuture", future)
-        self._future.add_done_callback(lambda _: release())
-        if self._dropped.is_set():
-            self._future.cancel()
-        return self._future
-
-    def drop(self) -> None:
-        """Nobody waits for the image any more."""
-        self._dropped.set()
-        if self._future is not None:
-            self._future.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -14,7 +15,7 @@ from yoloship.serve.answers import json_response
 from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,13 +48,14 @@ class Guard:
     def __init__(self, app: ASGIApp, state: ServerState, open_paths: Iterable[str]) -> None:
         self._app, self._state, self._open = app, state, frozenset(open_paths)
         self._models = frozenset(host.name for host in state.models)
+        self._first_id, self._numbers = secrets.token_hex(6), itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send)
+        exchange = _Exchange(scope, send, self._new_id)
         try:
             try:
                 self._admit(scope, exchange.headers)
@@ -66,6 +68,10 @@ class Guard:
                 await exchange.fail(scope, receive, 500, fault)
         finally:
             self._note(scope, exchange)
+
+    def _new_id(self) -> str:
+        """An id that no other request has. To ask the system for each would let other threads in."""
+        return f"{self._first_id}{next(self._numbers):08x}"
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         settings = self._state.settings
@@ -116,11 +122,11 @@ class Guard:
 class _Exchange:
     """A request and its answer."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, new_id: Callable[[], str]) -> None:
         self._send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode("ascii") if _ID.fullmatch(given) else secrets.token_hex(8)
+        self.id = given.decode("ascii") if _ID.fullmatch(given) else new_id()
         self.came_s = asyncio.get_running_loop().time()
         self.status = 0
         scope.setdefault("state", {}).update(request_id=self.id, came_s=self.came_s)

@@ -132,9 +132,9 @@ async def infer(request: Request) -> Response:
     async with body_with_room(request, state, host) as (body, deadline_s):
         with host.lease() as loaded:
             asking = _Asking(request, host, Network.of(loaded), deadline_s)
-            work = _answer(asking, body, head_bytes, state.settings.limits.max_images)
-            async with until(deadline_s, LateError("the deadline passed", subject=host.name)):
-                encoded, ran, images = await unless_client_leaves(request, work)
+            late = LateError("the deadline passed", subject=host.name)
+            async with until(deadline_s, late), unless_client_leaves(request):
+                encoded, ran, images = await _answer(asking, body, head_bytes, state.settings.limits.max_images)
         total_s = asyncio.get_running_loop().time() - request.state.came_s
         times = Times(0.0, ran.queue_s, ran.network_s, total_s, ran.images)
         for _ in range(images):

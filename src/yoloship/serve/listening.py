@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import signal
 import socket
 import ssl
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _SWITCH_S: Final = 0.0005
 """How long a thread may keep the interpreter. Answers are written by the event loop's thread, which would wait for 5 ms
 for each thread that decodes or suppresses."""
+_OBJECTS: Final = 10_000
+"""New objects that are kept until the garbage collector looks at them. Hundreds of requests under way are more than the
+700 of Python, so it would look at them again and again, for a fifth of the event loop's time."""
 _KEEP_ALIVE_S: Final = 30
 _BACKLOG: Final = 2048
 _OTHER_FILES: Final = 512
@@ -103,14 +107,23 @@ def serve(
         if not listening.is_shared:
             sock.listen(_BACKLOG)  # connections wait until they are taken
         started(address_of(listening, sock))
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_S)
-        try:
+        with interpreter_for_answers():
             asyncio.run(server.serve(sockets=[sock]))
-        finally:
-            sys.setswitchinterval(before)
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def interpreter_for_answers() -> Iterator[None]:
+    """Let the interpreter pass quickly from thread to thread, and look for garbage seldom: requests leave little."""
+    before, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(_SWITCH_S)
+    gc.set_threshold(_OBJECTS, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(before)
 
 
 def allow_files(count: int) -> None:

@@ -14,10 +14,12 @@ from yoloship.errors import YoloshipError
 from yoloship.serve.cost import RunCost
 from yoloship.serve.engine import Loaded, ModelHost, Workers
 from yoloship.serve.errors import NotFoundError
+from yoloship.serve.handover import Handover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from yoloship.serve.handover import HeldImages
     from yoloship.serve.metrics import Metrics
     from yoloship.serve.settings import ServedModel, ServeSettings
 
@@ -119,7 +121,7 @@ class ModelTable:
         """Load a model in a thread, and let it answer; if that fails, what answered before stays."""
         try:
             loop = asyncio.get_running_loop()
-            loaded = await loop.run_in_executor(self.workers.loader, load_warm, host.model)
+            loaded = await loop.run_in_executor(self.workers.loader, load_warm, host.model, self.workers.held)
         except Exception as error:  # whatever a replaced file does to its loader, the old model must stay
             host.problem = str(error) if isinstance(error, YoloshipError) else f"{type(error).__name__}: {error}"
             self._metrics.reloads.labels(host.name, "failed").inc()
@@ -135,8 +137,12 @@ class ModelTable:
         return None
 
 
-def load_warm(model: ServedModel) -> Loaded:
+def load_warm(model: ServedModel, held: HeldImages) -> Loaded:
     """Load a model, run each of its batch sizes, and measure what they cost.
+
+    Args:
+        model: Which.
+        held: The memory of images.
 
     Raises:
         YoloshipError: it cannot be loaded.
@@ -154,7 +160,7 @@ def load_warm(model: ServedModel) -> Loaded:
     except BaseException:
         detector.close()
         raise
-    return Loaded(detector, cost)
+    return Loaded(detector, Handover(detector, held), cost)
 
 
 def stamp_of(model: ServedModel) -> Stamp | None:

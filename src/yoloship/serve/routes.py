@@ -122,7 +122,8 @@ async def predict(request: Request) -> Response:
             raise FormError("several images are answered in JSON only", subject="Accept", got=form)
         with host.admission.permit(len(images), deadline_s - asyncio.get_running_loop().time()):
             wanted = _Wanted(options, deadline_s, form != "json", rules)
-            outcomes = await unless_client_leaves(request, _answers(host, images, wanted))
+            async with unless_client_leaves(request):
+                outcomes = await _answers(host, images, wanted)
             for _, outcome in outcomes:
                 if isinstance(outcome, Answer):
                     state.metrics.image_done(host.name, outcome.times)

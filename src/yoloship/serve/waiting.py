@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import InputError
 from yoloship.serve.errors import BusyError, ClientLeftError, LateError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
     from starlette.requests import Request
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from yoloship.serve.metrics import Metrics
 
 DEADLINE_HEADER: Final = "x-deadline-ms"
-T = TypeVar("T")
 
 
 def deadline_of(request: Request, longest_s: float) -> float:
@@ -46,7 +45,32 @@ def deadline_of(request: Request, longest_s: float) -> float:
     return float(request.state.came_s) + min(wanted_s, longest_s)
 
 
-class until:  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10 does not have
+class _Ending:
+    """Ends what is inside by cancelling it, and raises an error of its own instead of the cancellation."""
+
+    def __init__(self, error: YoloshipError) -> None:
+        self._error = error
+        self._is_ended = self._is_over = False
+
+    def _begin(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_ended = True
+            self._task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._is_over = True
+        if self._is_ended and kind is asyncio.CancelledError:
+            if hasattr(self._task, "uncancel"):  # from Python 3.11 on
+                self._task.uncancel()
+            raise self._error from error
+
+
+class until(_Ending):  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10 does not have
     """Ends what is inside when the time is over, as `asyncio.timeout_at` does.
 
     Args:
@@ -55,49 +79,44 @@ class until:  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10
     """
 
     def __init__(self, deadline_s: float, error: YoloshipError) -> None:
-        self._deadline_s, self._error = deadline_s, error
-        self._is_late = False
+        super().__init__(error)
+        self._deadline_s = deadline_s
 
     async def __aenter__(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+        loop = asyncio.get_running_loop()
         if loop.time() >= self._deadline_s:
             raise self._error
-
-        def end() -> None:
-            self._is_late = True
-            task.cancel()
-
-        self._uncancel = getattr(task, "uncancel", None)  # from Python 3.11 on
-        self._timer = loop.call_at(self._deadline_s, end)
+        self._begin()
+        self._timer = loop.call_at(self._deadline_s, self._end)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._timer.cancel()
-        if self._is_late and kind is asyncio.CancelledError:
-            if self._uncancel is not None:
-                self._uncancel()
-            raise self._error from error
+        await super().__aexit__(kind, error, _)
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do work, and end it if the client closes its connection.
+class unless_client_leaves(_Ending):  # noqa: N801 - as `until`
+    """Ends what is inside if the client closes its connection, and raises `ClientLeftError`.
 
-    Raises:
-        ClientLeftError: it did.
+    Args:
+        request: Of the client; its body has been read.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeftError("the client left")
-        return task.result()
-    finally:
-        for one in (task, gone):
-            if not one.done():
-                one.cancel()
-                with suppress(asyncio.CancelledError):
-                    await one
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(ClientLeftError("the client left"))
+        self._request = request
+
+    async def __aenter__(self) -> None:
+        self._begin()
+        self._watch = asyncio.ensure_future(self._until_left())
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._watch.cancel()
+        await super().__aexit__(kind, error, _)
+
+    async def _until_left(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._end()
 
 
 @contextmanager
@@ -108,8 +127,3 @@ def rejections_counted(metrics: Metrics, name: str) -> Iterator[None]:
     except (BusyError, LateError, ClientLeftError) as error:
         metrics.rejected.labels(name, type(error).__name__).inc()
         raise
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

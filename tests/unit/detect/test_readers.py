@@ -142,3 +142,20 @@ def test_what_was_read_is_handed_over_before_an_item_waits_for_others() -> None:
     assert [item for items in before for item in items] == [0, 1, 2]
     assert sorted(item for items in handed for item in items) == list(range(9))
     assert () not in handed
+
+
+def test_as_many_threads_as_asked_for_read_one_item_each_and_begin_as_asked() -> None:
+    both = threading.Barrier(3)
+    begun: list[int] = []
+
+    def meet(item: int, flush: Callable[[], None]) -> None:
+        both.wait()  # passes only if three read at once
+
+    work = Work()
+    work.until = 3
+    threads = Readers[int](3, meet, work.hand_over, few=3, begin=lambda: begun.append(threading.get_native_id()))
+    for item in range(3):
+        threads.add(item)
+    work.all_done.wait()
+    threads.close(wait=True)
+    assert len(set(begun)) == 3

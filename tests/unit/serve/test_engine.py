@@ -39,7 +39,7 @@ def workers() -> Iterator[Workers]:
 def with_host(model: ServedModel, workers: Workers, work: Callable[[ModelHost], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         host = ModelHost(model, RequestLimits(), workers)
-        host.take(load_warm(model))
+        host.take(load_warm(model, workers.held))
         try:
             return await work(host)
         finally:
@@ -63,7 +63,7 @@ def test_many_images_at_once_get_their_own_answers(model: ServedModel, workers: 
         assert host.loaded.users == 0
 
     with_host(model, workers, work)
-    assert workers.budget.held_bytes == 0
+    assert workers.held.budget.held_bytes == 0
 
 
 def test_an_image_that_nobody_draws_on_is_not_kept_and_its_decoding_is_timed(
@@ -75,7 +75,7 @@ def test_an_image_that_nobody_draws_on_is_not_kept_and_its_decoding_is_timed(
         assert 0 < answer.times.decode_s < answer.times.total_s
 
     with_host(model, workers, work)
-    assert workers.budget.held_bytes == 0
+    assert workers.held.budget.held_bytes == 0
 
 
 def test_the_time_of_an_image_that_others_decode_ends_when_they_have_done_so(
@@ -83,14 +83,14 @@ def test_the_time_of_an_image_that_others_decode_ends_when_they_have_done_so(
 ) -> None:
     async def work(host: ModelHost) -> None:
         detector = host.loaded.detector
-        usual = detector.submit
+        usual = detector.submit_opened
 
-        def decoded_late(*given: Any, **how: Any) -> Any:
-            future: Any = usual(*given, **how)
-            future.decoded_s = time.perf_counter() + 100
-            return future
+        def decoded_late(images: Any, options: Any) -> None:
+            for _, answer in images:
+                answer.decoded_s = time.perf_counter() + 100
+            usual(images, options)
 
-        monkeypatch.setattr(detector, "submit", decoded_late)
+        monkeypatch.setattr(detector, "submit_opened", decoded_late)
         answer = await host.infer(PHOTO, None, soon())
         assert 100 <= answer.times.decode_s < 1000
         assert answer.times.queue_s == 0
@@ -133,7 +133,7 @@ def test_an_image_that_cannot_be_read_gives_its_place_back(model: ServedModel, w
         assert (await host.infer(PHOTO, None, soon())).result.counts() == {"cat": 1}
 
     with_host(model, workers, work)
-    assert workers.budget.held_bytes == 0
+    assert workers.held.budget.held_bytes == 0
 
 
 def test_requests_that_are_dropped_leave_nothing_behind(model: ServedModel, workers: Workers) -> None:
@@ -159,7 +159,7 @@ def test_a_model_whose_runs_all_fail_is_not_ready_until_one_succeeds(
             raise CudaError("the device is lost", code=46)
 
         with monkeypatch.context() as broken:
-            broken.setattr(detector, "submit", fail)
+            broken.setattr(detector, "submit_opened", fail)
             for _ in range(3):
                 assert host.is_ready
                 with pytest.raises(CudaError, match="the device is lost"):
@@ -189,7 +189,7 @@ def test_a_detector_is_closed_when_its_last_user_is_gone(model: ServedModel) -> 
         def close(self) -> None:
             self.closed.set()
 
-    loaded = Loaded(Fake(), None)  # type: ignore[arg-type]  # only closed here
+    loaded = Loaded(Fake(), Fake(), None)  # type: ignore[arg-type]  # only closed here
     loaded.users = 2
     loaded.retire()
     loaded.release()

@@ -23,6 +23,7 @@ from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.openvino import OpenVinoSession
 from yoloship.serve.cost import RunCost
 from yoloship.serve.engine import Answer, Loaded, ModelHost, Workers
+from yoloship.serve.handover import Handover
 from yoloship.serve.settings import RequestLimits, ServedModel
 from yoloship.tasks.task import info_of
 
@@ -70,7 +71,7 @@ def answers_of_waiting(detector: Detector[Any], gate: Gate, photos: Sequence[byt
 
     async def run() -> list[Answer]:
         host = ModelHost(ServedModel("m", "m.onnx"), RequestLimits(), workers)
-        host.take(Loaded(detector, paying_cost()))
+        host.take(Loaded(detector, Handover(detector, workers.held), paying_cost()))
         deadline_s = asyncio.get_running_loop().time() + 600
         tasks = [asyncio.ensure_future(host.infer(photos[0], None, deadline_s))]
         await asyncio.to_thread(gate.is_reached.wait)
@@ -147,7 +148,8 @@ def test_a_model_whose_batches_pay_gets_room_for_them() -> None:
         async def of_host() -> int:
             host = ModelHost(ServedModel("m", "m.onnx"), RequestLimits(), workers)
             pipeline = pipeline_of(image_session(info("raw", batch=None), by_brightness), info("raw", batch=None))
-            host.take(Loaded(Detector.over(pipeline), cost))
+            detector = Detector.over(pipeline)
+            host.take(Loaded(detector, Handover(detector, workers.held), cost))
             found = host.admission.room
             host.close()
             return found

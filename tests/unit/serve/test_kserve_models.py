@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 import yoloship
-from helpers.serving import cat_model, segment_model
+from helpers.serving import cat_model, loaded_of, segment_model
 from yoloship.errors import InputError
 from yoloship.kserve.datatypes import NUMPY_TYPES
 from yoloship.model import DTYPES, TensorSpec
-from yoloship.serve.cost import RunCost
-from yoloship.serve.engine import Loaded
 from yoloship.serve.kserve_models import Counts, config_of, datatype_of, metadata_of, statistics_of
 from yoloship.serve.kserve_network import Network
 
@@ -24,7 +22,7 @@ def described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with yoloship.load(path) as detector:
 
         async def of_network() -> tuple[dict[str, Any], dict[str, Any]]:
-            network = Network.of(Loaded(detector, RunCost()))
+            network = Network.of(loaded_of(detector))
             return metadata_of("m", network), config_of("m", network, detector.info)
 
         return asyncio.run(of_network())

@@ -12,26 +12,24 @@ import pytest
 
 import yoloship
 from helpers.models import image_session, info
-from helpers.serving import cat_model, segment_model
+from helpers.serving import cat_model, loaded_of, segment_model
 from yoloship.detect.cpu import MAX_BATCH, CpuPipeline
 from yoloship.detect.detector import Detector
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import InputError, SessionError
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
-from yoloship.serve.cost import RunCost
-from yoloship.serve.engine import Loaded
 from yoloship.serve.kserve_network import Network
 
 
 async def network_of(detector: Detector[Any]) -> Network:
-    return Network.of(Loaded(detector, RunCost()))
+    return Network.of(loaded_of(detector))
 
 
 def test_a_network_is_made_once(tmp_path: Path) -> None:
     with yoloship.load(cat_model(tmp_path)) as detector:
 
         async def twice() -> bool:
-            loaded = Loaded(detector, RunCost())
+            loaded = loaded_of(detector)
             return Network.of(loaded) is Network.of(loaded)
 
         assert asyncio.run(twice())
@@ -178,7 +176,7 @@ def test_a_model_is_not_closed_while_a_run_uses_it() -> None:
     held = Held()
 
     async def run() -> bool:
-        loaded = Loaded(held.detector, RunCost())
+        loaded = loaded_of(held.detector)
         network = Network.of(loaded)
         first = asyncio.ensure_future(network.run(images_of(1), 1))
         await asyncio.to_thread(held.begun.wait)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from helpers.serving import cat_model, settings_of
 from yoloship.errors import InputError, OutputError, SessionError
-from yoloship.serve.listening import Listening, allow_files, serve
+from yoloship.serve.listening import Listening, allow_files, interpreter_for_answers, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +80,12 @@ def test_as_many_files_may_be_open_as_connections_are_allowed() -> None:
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_interpreter_is_as_it_was_when_the_server_has_ended() -> None:
+    before = sys.getswitchinterval(), gc.get_threshold()
+    with pytest.raises(KeyError), interpreter_for_answers():
+        assert sys.getswitchinterval() < before[0]
+        assert gc.get_threshold()[0] > before[1][0]
+        raise KeyError
+    assert (sys.getswitchinterval(), gc.get_threshold()) == before

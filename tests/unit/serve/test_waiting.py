@@ -47,7 +47,8 @@ def test_work_ends_when_the_client_leaves() -> None:
 
     async def run() -> None:
         with pytest.raises(ClientLeftError):
-            await unless_client_leaves(request(None, "http.request", "http.disconnect"), work())
+            async with unless_client_leaves(request(None, "http.request", "http.disconnect")):
+                await work()
 
     asyncio.run(run())
     assert ended == ["work"]
@@ -55,7 +56,8 @@ def test_work_ends_when_the_client_leaves() -> None:
 
 def test_work_of_a_client_that_stays_gives_its_result() -> None:
     async def run() -> int:
-        return await unless_client_leaves(request(), asyncio.sleep(0, 5))
+        async with unless_client_leaves(request()):
+            return await asyncio.sleep(0, 5)
 
     assert asyncio.run(run()) == 5
 

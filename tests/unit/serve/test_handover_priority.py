@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
-from yoloship.serve.priority import step_back
+from yoloship.serve.handover import step_back
 
 if TYPE_CHECKING:
     from pathlib import Path
