@@ -231,14 +231,13 @@ def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
 
 
 def _check_device(pointer: int, stream: Stream) -> None:
-    with stream.device.current():
-        ordinal = _ordinal(pointer)
+    ordinal = _ordinal(pointer)
     if ordinal != stream.device.ordinal:
         raise _refused(str(stream.device), f"cuda:{ordinal}")
 
 
 def _ordinal(pointer: int) -> int:
-    """The number of the GPU that an address of device memory belongs to."""
+    """The number of the GPU that an address of device memory belongs to. No context need be current."""
     ordinal = ctypes.c_int()
     code = _pointer_attribute()(ctypes.byref(ordinal), _DEVICE_ORDINAL, pointer)
     check_quick(code, "cuPointerGetAttribute", "__cuda_array_interface__")
