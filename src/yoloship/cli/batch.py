@@ -125,7 +125,7 @@ def actor_range(text: str) -> tuple[int, int | None]:
     "--part-images",
     type=WholeNumber(1, MAX_PART_IMAGES),
     metavar="N",
-    help="Images in each result file; after a stop, unfinished files are done again. Default: 1000, or fewer for "
+    help="Images in each result file; after a stop, unfinished files are written again. Default: 1000, or fewer for "
     "less than 64,000 images.",
 )
 @flag(
@@ -193,7 +193,7 @@ def actor_range(text: str) -> tuple[int, int | None]:
     type=FRACTION,
     metavar="FLOAT",
     default=0.0,
-    help="Largest share of failed images for which the exit code is still 0. The other images are done in any case.",
+    help="Largest share of failed images for which the exit code is still 0. All others are processed in any case.",
 )
 @flag("--json-progress", help="Write the progress to stderr as JSON lines, one per second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors and warnings.")
@@ -204,7 +204,7 @@ def batch(model: str, source: tuple[str, ...], **given: Any) -> None:
     which describes the run. The files are the same with and without --ray. An image that cannot be read gets a row with
     its error.
 
-    Ctrl-C or a crash loses only the unfinished parts. The same command with --resume makes them.
+    Ctrl-C or a crash loses only the unfinished parts. Run the same command with --resume to finish them.
     """
     _refuse_contradictions(given)
     from yoloship.batch.folder import LocalFolder, open_folder

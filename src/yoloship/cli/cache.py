@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def cache(clear: bool, as_json: bool) -> None:
     """Show where the cache is, and how much it holds: graphs, engines, kernels, weights and compiled models.
 
-    Graphs are made from checkpoints by predict, engines by bench and from Python. Kernels are compiled for your GPU.
-    Weights are downloaded official releases. Compiled models come from OpenVINO, and from TensorRT-RTX (kernels).
-    Everything is made again when it is needed. Each kind except the weights has a size limit; above it, the least
-    recently used files are removed. Set the environment variable YOLOSHIP_CACHE to move the cache.
+    predict writes graphs from checkpoints, and bench and the Python API build engines. Kernels are compiled for your
+    GPU. Weights are downloaded official releases. Compiled models come from OpenVINO, and from TensorRT-RTX (kernels).
+    Whatever is removed is created again when it is needed. Each kind except the weights has a size limit; above it,
+    the least recently used files are removed. Set the environment variable YOLOSHIP_CACHE to move the cache.
     """
     from yoloship._util import cache as kept
     from yoloship.errors import InputError

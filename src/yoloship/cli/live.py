@@ -38,7 +38,7 @@ retries = option(
     "--live-retries",
     type=WholeNumber(min=0),
     metavar="N",
-    help="Give up on a stream after N failed attempts to connect in a row. Default: never.",
+    help="Give up on a stream after N failed connection attempts in a row. Default: never.",
 )
 show = flag("--show", help="Show the run in your browser; the address, on this machine, is printed.")
 show_at = option(

@@ -445,7 +445,7 @@ open_transform = option(
     "--transform",
     type=transform_text,
     metavar="NAME",
-    help=f"{TRANSFORM_HELP} none leaves it open; it must then be given when the model is used.",
+    help=f"{TRANSFORM_HELP} none stores no transform; whoever uses the model must then give it.",
 )
 aliases = option(
     "--alias",

@@ -372,7 +372,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "--workers",
     type=options.worker_count,
     metavar="auto|N",
-    help="CPU cores to use; prints how they are shared out. Default: all that this process may use.",
+    help="CPU cores to use; prints how they are used. Default: all that this process may use.",
 )
 @flag("--json-progress", help="Write the progress to stderr as JSON lines, one per second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")

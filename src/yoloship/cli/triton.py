@@ -143,10 +143,10 @@ def triton(models: tuple[str, ...], output_dir: Path, **given: Any) -> None:
     """Write a model repository for a Triton server: a folder for each model, with its complete configuration.
 
     "yoloship triton check URL" compares a running server with the model; its --help lists its options. docs/triton.md
-    shows the way from a checkpoint to a server in a container.
+    describes all steps from a checkpoint to a server in a container.
 
     With the Python backend, the server needs yoloship: run pip install yoloship in its container. The other backends
-        need nothing more, but clients have to letterbox the images themselves.
+    need nothing more, but clients have to letterbox the images themselves.
     """
     from yoloship.triton.repository import Request, write_repository
 
