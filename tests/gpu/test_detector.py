@@ -376,6 +376,7 @@ class Cameras(Source):
 
     is_live = True
     live_streams = 0
+    begin: Callable[[], None] = staticmethod(lambda: None)
 
     @classmethod
     def open(cls, texts: Sequence[str], options: Any = None) -> Cameras:
@@ -384,6 +385,7 @@ class Cameras(Source):
         return made
 
     def __iter__(self) -> Iterator[Frame]:
+        self.begin()
         for number, image in enumerate(make_images(self.live_streams)):
             yield Frame(0, f"camera {number}#0", image)
 
@@ -395,9 +397,13 @@ class Cameras(Source):
 def test_what_live_streams_may_need_is_ready_before_they_begin(make: Maker, streams: int, ready: list[int]) -> None:
     detector = make(tuning=CudaTuning(slots=3, max_batch=8))
     session: Any = detector.session
-    outcomes = detector.stream(Cameras.open(["any"] * streams))
-    assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == ready
+    found: list[int] = []
+    cameras = Cameras.open(["any"] * streams)
+    cameras.begin = lambda: found.extend(context.inputs["images"].shape[0] for context in session.contexts)
+    outcomes = detector.stream(cameras)
+    assert not session.contexts
     assert len([outcome.unwrap() for outcome in outcomes]) == streams
+    assert sorted(found) == ready
     assert len(session.contexts) == len(ready)
 
 

@@ -283,8 +283,7 @@ class CudaPipeline(Pipeline):
             keep_images: Whether each `Outcome` carries its image.
         """
         readers = max(2, min(READERS, usable_cores()))
-        self.expect(sources, steps.options)
-        return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
+        return stream_to_device(self, [self], sources, steps, keep_images=keep_images, readers=readers)
 
     @property
     def videos(self) -> VideoDecoding:
@@ -428,18 +427,29 @@ class CudaPipeline(Pipeline):
 
 
 def stream_to_device(
-    pipeline: Pipeline, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool, readers: int
+    pipeline: Pipeline,
+    gpus: Sequence[CudaPipeline],
+    sources: Iterable[object],
+    steps: DetectSteps,
+    *,
+    keep_images: bool,
+    readers: int,
 ) -> Iterator[Outcome]:
     """Detect on any number of images; see `CudaPipeline.stream`.
 
     Args:
         pipeline: Runs them.
+        gpus: What that runs them on.
         sources: As `Detector.stream` takes them.
         steps: What becomes of each.
         keep_images: Whether each `Outcome` carries its image.
         readers: Files that are read at once.
     """
     pipeline.check_process()
+    is_live = isinstance(sources, Source) and sources.is_live
+    if not is_live:
+        for gpu in gpus:
+            gpu.expect(sources, steps.options)
     if isinstance(sources, Source):
         pipeline.lend_decoder(sources)
     mixed = sources.side_by_side() if isinstance(sources, Source) and not keep_images else None
@@ -469,7 +479,17 @@ def stream_to_device(
         readers=readers,
         keep_images=keep_images,
     )
-    return outcomes if mixed is None else mixed.in_turn(outcomes, lambda one, place: replace(one, index=place))
+    if mixed is not None:
+        return mixed.in_turn(outcomes, lambda one, place: replace(one, index=place))
+    if not is_live:
+        return outcomes
+
+    def prepared() -> Iterator[Outcome]:
+        for gpu in gpus:  # in the thread of who wants the first outcome, and no sooner
+            gpu.expect(sources, steps.options)
+        yield from outcomes
+
+    return prepared()
 
 
 def _is_resident(image: object) -> bool:

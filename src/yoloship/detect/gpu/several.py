@@ -260,10 +260,8 @@ class SeveralGpus(Pipeline):
         """
         cuda = [gpu.pipeline for gpu in self._serving() if isinstance(gpu.pipeline, CudaPipeline)]
         if cuda:
-            for pipeline in cuda:
-                pipeline.expect(sources, steps.options)
             readers = min(READERS * len(self._gpus), usable_cores())
-            return stream_to_device(self, sources, steps, keep_images=keep_images, readers=readers)
+            return stream_to_device(self, cuda, sources, steps, keep_images=keep_images, readers=readers)
 
         def detect(image: Image) -> Result:
             return self.run((PlacedImage(image, self.model.placement(image.shape[:2])),), steps.options)[0]
