@@ -76,11 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw the cameras as .png or .svg; default: beside the figures")
-    parser.add_argument(
-        "--pack",
-        type=Path,
-        help="put all .json, .jsonl, .png, .svg, .txt and .log beside --json in this .tar.gz instead",
-    )
+    parser.add_argument("--pack", type=Path, help="put the figures, their table and the plot into this .tar.gz instead")
     parser.add_argument("--videos", type=Path, help="a folder with 1080p H.264 videos")
     parser.add_argument("--before", type=Path, help="a folder with the `src` of an older commit, for the part folder")
     parser.add_argument("--device", default="cuda")
@@ -132,13 +128,16 @@ def main() -> None:
     if arguments.plot is not None and (bars := camera_bars(report)):
         _draw(bars, report["device"], arguments.plot)
     if arguments.pack is not None:
-        _pack(arguments.json.parent, arguments.pack)
+        _pack(report, [arguments.json, beside, arguments.plot], arguments.pack)
 
 
-def _pack(folder: Path, archive: Path) -> None:
-    """For a machine from which only a few files can be fetched; what is packed is removed."""
-    suffixes = {".json", ".jsonl", ".png", ".svg", ".txt", ".log"}
-    packed = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+def _pack(report: dict[str, Any], written: list[Path], archive: Path) -> None:
+    """For a machine from which only a few files can be fetched: what is packed is removed."""
+    from media_table import table as in_markdown
+
+    text = written[0].with_suffix(".md")
+    text.write_text(in_markdown([report]) + "\n")
+    packed = [path for path in (text, *written) if path.exists()]
     with tarfile.open(archive, "w:gz") as out:
         for path in packed:
             out.add(path, path.name)
