@@ -6,6 +6,7 @@ request costs it about 0.03 ms and the copy of its body.
 
 from __future__ import annotations
 
+import heapq
 import random
 import selectors
 import socket
@@ -141,7 +142,7 @@ class Client:
         connection = None
         try:
             if self._idle:
-                connection = self._idle.pop()
+                connection = self._idle.popleft()  # in turn: the last one free may be that of a process that is full
             else:
                 connection = _Connection(self._port)
                 self._selector.register(connection.sock, selectors.EVENT_READ, connection)
@@ -195,8 +196,15 @@ class Client:
         self._selector.close()
 
 
-def load(client: Client, rate: float, seconds: float, seed: int = 0) -> Tally:
-    """Send images at random times (Poisson) with this mean rate, and wait for all answers."""
+def load(client: Client, rate: float, seconds: float, seed: int | None = 0) -> Tally:
+    """Send images at their times, and wait for all answers.
+
+    Args:
+        client: Sends.
+        rate: Images a second, in the mean.
+        seconds: How long.
+        seed: Of random times (Poisson); None sends at even times.
+    """
     tally, chance = Tally(), random.Random(seed)
     cpu_s, begun = time.process_time(), time.monotonic()
     due, number = begun, 0
@@ -206,7 +214,7 @@ def load(client: Client, rate: float, seconds: float, seed: int = 0) -> Tally:
             client.send(number, due)
             tally.late_ms.append((time.monotonic() - due) * 1e3)
             number += 1
-            due += chance.expovariate(rate)
+            due += 1 / rate if seed is None else chance.expovariate(rate)
         for answer in client.poll(due - time.monotonic() if due < begun + seconds else 1.0):
             now = time.monotonic()
             tally.latencies_ms.setdefault(answer.status, []).append((now - answer.due_s) * 1e3)
@@ -252,3 +260,25 @@ def for_seconds(seconds: float) -> Callable[[int], bool]:
     """Ends a closed loop after this time."""
     end = time.monotonic() + seconds
     return lambda _: time.monotonic() >= end
+
+
+def perfect(servers: int, share: float, load: float = 0.7, images: int = 200_000) -> float:
+    """What no server can do better: the time within which this share of the answers comes, of one that never waits.
+
+    Images come at random times (Poisson) to servers that take the same time for each, one image at a time, in turn: the
+    queue M/D/c.
+
+    Args:
+        servers: Images at the same time.
+        share: Of the answers.
+        load: Images that come, of those that the servers can take.
+        images: How many are simulated.
+    """
+    chance, free, now = random.Random(1), [0.0] * servers, 0.0
+    times = []
+    for _ in range(images):
+        now += chance.expovariate(load * servers)
+        ended = max(now, free[0]) + 1
+        heapq.heapreplace(free, ended)
+        times.append(ended - now)
+    return percentile(times, share)
