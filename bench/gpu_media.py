@@ -111,7 +111,8 @@ def main() -> None:
     if arguments.plot is None and arguments.json is not None:
         arguments.plot = arguments.json.with_suffix(".png")
     report: dict[str, Any] = {
-        "what": "files, videos and cameras to boxes; see bench/gpu_media.py", **_machine(arguments.device), "parts": {},
+        "what": "files, videos and cameras to boxes; see bench/gpu_media.py", **_machine(arguments.device),
+        "judged": arguments.device != "cpu" and not arguments.smoke, "parts": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         beside = Path(folder) / "rows" if arguments.json is None else arguments.json.with_suffix(".jsonl")
@@ -123,7 +124,7 @@ def main() -> None:
             report["parts"][name] = _run(arguments, name, limit) if limit >= 5 else _not_begun()
             if arguments.json is not None:
                 arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(table(report, judged=arguments.device != "cpu" and not arguments.smoke))
+    print(table(report))
     print(f"{time.monotonic() - began:.0f} s in all")
     if arguments.plot is not None and (bars := camera_bars(report)):
         _draw(bars, report["device"], arguments.plot)
@@ -249,7 +250,7 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def table(report: dict[str, Any], *, judged: bool) -> str:
+def table(report: dict[str, Any]) -> str:
     """What was wanted and what was found; and how each part ended."""
     lines = [f"{report['device']}, {report['cores']} cores, commit {report['commit']}"]
     for name, part in report["parts"].items():
@@ -257,7 +258,7 @@ def table(report: dict[str, Any], *, judged: bool) -> str:
         for row in part["rows"]:
             bound = _bound(row)
             if bound:
-                verdict = ("met" if _is_met(row) else "MISSED") if judged else "not judged"
+                verdict = ("met" if _is_met(row) else "MISSED") if report["judged"] else "not judged"
                 lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']:8} {bound:10} {verdict}")
             else:
                 lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']}")

@@ -58,6 +58,8 @@ def table(reports: list[dict[str, Any]]) -> str:
     for words, name, start in GOALS:
         row = next((row for row in parts_of.get(name, {"rows": ()})["rows"] if row["name"].startswith(start)), None)
         wanted, verdict = ("", "not measured") if row is None else judged(row)
+        if verdict and row is not None and not all(report.get("judged", True) for report in reports):
+            verdict = "not judged"
         lines.append(f"| {words} | {wanted} | {'' if row is None else _value(row)} | {verdict} |")
     for report in reports:
         for name, part in report["parts"].items():

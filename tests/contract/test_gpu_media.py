@@ -46,6 +46,7 @@ def test_a_part_runs_alone_and_leaves_its_figures(tmp_path: Path) -> None:
     assert before["agreed"] == 24
     text = written.with_suffix(".md").read_text()
     assert "| folder of JPEGs, over the way before | ≥ 3.5 | " in text
+    assert "not judged" in text
     assert "| first folder run over the second |  |  | not measured |" in text
     lines = [json.loads(line) for line in written.with_suffix(".jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines if "name" in line] == list(rows)
