@@ -1,6 +1,6 @@
 """What a folder of JPEGs costs Python on its way through `stream`, on a GPU that only keeps its time.
 
-    python3 bench/folder_flow.py [--photos FOLDER] [--files 2000] [--rounds 3] [--only files|arrays|bytes]
+    python3 bench/folder_flow.py [--photos FOLDER] [--files 2000] [--rounds 3] [--only files|arrays|bytes] [--gpus 2]
 
 All of our code runs: readers, the queue of the decoder, batches, results. The driver and nvJPEG are the stand-ins of
 the tests, which compute nothing, and sleep as long as was measured on an H100 (nvJPEG 5.2 ms for 32 files, yolov5n
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("files", "bytes", "arrays"))
+    parser.add_argument("--gpus", type=int, choices=(1, 2), default=1)
     parser.add_argument("--slower", type=float, default=1, help="how many times slower the host is: the GPU is faster")
     arguments = parser.parse_args()
     if _INSIDE in os.environ:
@@ -63,6 +65,8 @@ def main() -> None:
         environment = {**with_stand_in_driver(Path(cache)), _INSIDE: "1"}
         slower = arguments.slower
         environment["STAND_IN_IDLE"] = f"{_BATCH_US / slower},{_IMAGE_US / slower},{25 * slower}"
+        if arguments.gpus == 2:
+            environment["STAND_IN_DEVICES"] = "2"
         environment["STAND_IN_JPEG_US"] = f"{900 / slower},{135 / slower}"
         environment["LD_LIBRARY_PATH"] += f":{nvjpeg_standin.folder()}"
         sys.exit(subprocess.run([sys.executable, *sys.orig_argv[1:]], env=environment, check=False).returncode)
@@ -75,23 +79,27 @@ def _measure(arguments: argparse.Namespace) -> None:
     from yoloship.cuda.device import Device
     from yoloship.detect.detector import Detector
     from yoloship.detect.gpu.pipeline import CudaPipeline
+    from yoloship.detect.gpu.several import SeveralGpus
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.detect.pipeline import ModelInput
 
     record = info(batch=None, input_hw=(_SIDE, _SIDE))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Device.open() as device,
-        KernelSet(device, compiled_kernels()) as kernels,
-    ):
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         files = _folder(Path(folder), arguments.photos, arguments.files)
         model = ModelInput.checked(record, None, "square", "model")
-        pipeline = CudaPipeline(_session(device, record), kernels, model, tuning=CudaTuning(max_batch=32), decode="gpu")
+        pipelines = []
+        for ordinal in range(arguments.gpus):
+            device = stack.enter_context(Device.open(ordinal))
+            kernels = stack.enter_context(KernelSet(device, compiled_kernels()))
+            session = _session(device, record)
+            pipelines.append(CudaPipeline(session, kernels, model, tuning=CudaTuning(max_batch=32), decode="gpu"))
+        pipeline = pipelines[0] if len(pipelines) == 1 else SeveralGpus(pipelines)
         with Detector.over(pipeline) as detector:
             detector.prepare()
-            batches = _counted(pipeline)
+            batches = _counted(pipelines)
             sys.setswitchinterval(sys.getswitchinterval() / arguments.slower)
-            alone = arguments.slower * 32e6 / (_BATCH_US + 32 * _IMAGE_US)
+            alone = arguments.gpus * arguments.slower * 32e6 / (_BATCH_US + 32 * _IMAGE_US)
             print(f"network alone: {alone:.0f} images a second")
             frame = np.zeros((1080, 810, 3), np.uint8)
             kinds = {
@@ -150,9 +158,15 @@ def _used() -> dict[str, int]:
     return found
 
 
-def _counted(pipeline: Any) -> dict[str, collections.Counter[int]]:
+def _counted(pipelines: Sequence[Any]) -> dict[str, collections.Counter[int]]:
     runs: collections.Counter[int] = collections.Counter()
     decoded: collections.Counter[int] = collections.Counter()
+    for pipeline in pipelines:
+        _count(pipeline, runs, decoded)
+    return {"runs": runs, "decoded": decoded}
+
+
+def _count(pipeline: Any, runs: collections.Counter[int], decoded: collections.Counter[int]) -> None:
     engine = pipeline._jpegs.queue().engine
     run, decode = pipeline._run, engine.decode
 
@@ -165,7 +179,6 @@ def _counted(pipeline: Any) -> dict[str, collections.Counter[int]]:
         return decode(files, blocks)
 
     pipeline._run, engine.decode = counted, counted_files
-    return {"runs": runs, "decoded": decoded}
 
 
 def _session(device: Any, record: Any) -> Any:

@@ -256,12 +256,11 @@ def test_files_of_an_rgb_stream_state_their_own_order(make: Make) -> None:
         assert np.abs(seen_by(detector) - seen).max() <= 1.01
 
 
-def test_by_itself_the_engine_is_opened_beside_the_first_files_but_not_for_a_single_one(make: Make) -> None:
+def test_by_itself_the_engine_is_opened_beside_the_first_files(make: Make) -> None:
     data = jpegs.encoded(jpegs.picture(70, 90))
     detector = make("auto")
     jpegs_of: Any = detector._pipeline._jpegs  # type: ignore[attr-defined]  # of a GPU
     expected = detector(data)
-    assert jpegs_of._opener is None
     while jpegs_of._queue is None:
         same(detector(data), expected)
     before = jpegs_of._queue.engine.memory.used_bytes

@@ -61,6 +61,7 @@ class _Ticket:
     A future and its condition for each would cost more than all else that Python does for an image.
     """
 
+    is_of_stream = True
     __slots__ = ("decoded_s", "error", "flow", "image", "index", "is_done", "is_running", "ran", "result", "source")
 
     def __init__(self, flow: _Flow, index: int, source: object) -> None:

@@ -115,6 +115,7 @@ def _on_several(model: Path | bytes, ordinals: Sequence[int], choices: _Choices)
 
 def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
     from yoloship.cuda.compiler import KernelSet
+    from yoloship.detect.gpu.decoding import JpegDecoding
     from yoloship.detect.gpu.pipeline import CudaPipeline
 
     name, imgsz, transform = choices.model_name, choices.imgsz, choices.transform
@@ -122,6 +123,8 @@ def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
         device = _device(stack, model, ordinal, name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         options = RunOptions(choices.precision, model_name=name)
+        jpegs = stack.enter_context(JpegDecoding(device, kernels, choices.decode, name))
+        jpegs.begin()  # which takes about as long as opening the network
         session = stack.enter_context(_open(model, device, options, choices.runtime))
         info = _recognised(session, name, choices.class_names, imgsz, transform)
         model_input = ModelInput.checked(info, imgsz, choices.shape_mode, name)
@@ -132,12 +135,11 @@ def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
                     "has no effect on this model, because the CPU prepares its images",
                     subject="decode", expected="auto or cpu", got="gpu", hint="leave it out",
                 )  # fmt: skip
+            jpegs.close()
             return _with_the_rest_on_the_cpu(stack, session, model_input, choices.tuning)
         owned = stack.pop_all()
         try:
-            return CudaPipeline(
-                session, kernels, model_input, tuning=choices.tuning, decode=choices.decode, owned=owned
-            )
+            return CudaPipeline(session, kernels, model_input, tuning=choices.tuning, decode=jpegs, owned=owned)
         except BaseException:
             owned.close()
             raise

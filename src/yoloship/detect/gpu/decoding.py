@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
 from yoloship.detect.gpu.jpeg_engine import MAX_FILES, JpegEngine, jpeg_file
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
     from yoloship.images import DecodeChoice, ImageFile
 
 
-_FILES: Final = 2
-
 _logger = logging.getLogger("yoloship.detect")
 
 
 class JpegDecoding(Closing):
-    """Opens the GPU's JPEG engine when it is first needed, or says why it is not used. Threads may share it.
+    """Opens the GPU's JPEG engine, or says why it is not used. Threads may share it.
+
+    Opening takes most of a second, so a thread does it: from `begin` on, or from the first file on.
 
     Args:
         device: The GPU.
         kernels: A `KernelSet` of that device, open longer than this.
-        choice: ``gpu`` opens the engine for the first JPEG file, and decodes none if that fails: who has only videos
-            needs none. ``auto`` opens it beside the CPU's decoding, from the second file on, because that takes most of
-            a second. ``cpu`` never does.
+        choice: With ``gpu``, JPEG files wait until the engine is open, and none is decoded if that fails. With
+            ``auto``, the CPU decodes until then. ``cpu`` never opens it.
         model_name: For messages.
+
+    Attributes:
+        choice: As above.
     """
 
     def __init__(
@@ -44,17 +46,29 @@ class JpegDecoding(Closing):
     ) -> None:
         self._device = device
         self._kernels = kernels
+        self.choice = choice
         self._model_name = model_name
         self._lock = threading.Lock()
         self._queue: JpegQueue | None = None
         self._opener: threading.Thread | None = None
-        self._files = 0
         self._is_settled = self._closed = False
         self._reason = ""
         self._is_demanded = choice == "gpu"
         self._refusal: CudaError | DependencyError | None = None
         if choice == "cpu":
             self._is_settled, self._reason = True, "chosen"
+
+    def begin(self) -> None:
+        """Open the engine in a thread, unless that has begun."""
+        if self._is_settled or self._opener is not None:
+            return
+
+        def work() -> None:
+            with contextlib.suppress(CudaError, DependencyError, SessionError):  # whoever asks gets it
+                self.queue()
+
+        self._opener = threading.Thread(target=work, name="yoloship-jpeg-open")
+        self._opener.start()
 
     @property
     def chosen(self) -> Decoding:
@@ -119,7 +133,7 @@ class JpegDecoding(Closing):
             if self._is_demanded:
                 self.queue()
             else:
-                self._open_beside()
+                self.begin()
         queue = self._queue
         if queue is None or queue.engine.has_given_up:
             return None
@@ -133,19 +147,6 @@ class JpegDecoding(Closing):
             queue = self._queue
         if queue is not None:
             queue.close()
-
-    def _open_beside(self) -> None:
-        """Open the engine in another thread, if this is not the only file so far. Until then the CPU decodes."""
-        self._files += 1
-        if self._files < _FILES or self._opener is not None:
-            return
-
-        def work() -> None:
-            with contextlib.suppress(SessionError):  # closed before it began
-                self.queue()
-
-        self._opener = threading.Thread(target=work, name="yoloship-jpeg-open")
-        self._opener.start()
 
     def _open(self) -> None:
         self._queue = queue = JpegQueue(JpegEngine(self._device, self._kernels), self._model_name)

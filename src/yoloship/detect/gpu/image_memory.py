@@ -65,6 +65,18 @@ class ImageMemory(Closing):
             self._take_back()
             return self._used_blocks
 
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of the blocks that are kept for later."""
+        with self._lock:
+            self._take_back()
+            return self._idle_bytes
+
+    def free_idle(self) -> None:
+        """Free the blocks that are not in use. The device stops for a moment."""
+        with self._lock:
+            self._free_all()
+
     def take(self, sizes_bytes: Sequence[int], *, urgent: bool = False) -> list[DeviceBuffer]:
         """Blocks of at least these sizes, as many from the first on as there is room for now.
 

@@ -37,8 +37,18 @@ _WAITING: Final = 512
 """Files that may wait; with more, `put_all` blocks."""
 _BUSY: Final = 2 * MAX_FILES
 """Decoded images that are not done with yet: so many keep the network busy for longer than it takes to fill a batch."""
+_MOST: Final = 4 * MAX_FILES
+"""Decoded images that are not done with, with which no other batch begins: two batches compute, one waits, and one is
+decoded."""
+_IDLE_S: Final = 5.0
+"""After this time without a file, the memory for images is freed."""
 _PATIENCE_S: Final = 10e-3
 """How long a batch waits for more files meanwhile; each batch costs Python about as much as ten files."""
+_TOGETHER: Final = 4
+"""After so many files of a stream that come together, a batch waits for those that come soon, even if the network is
+not busy. Otherwise a host that only just keeps up has small batches, which make it fall behind."""
+_QUIET_S: Final = 5e-3
+"""After this time without another file, no more are waited for."""
 _HOST_READERS: Final = 8
 _THREAD_NAME: Final = "yoloship-jpeg"
 
@@ -235,22 +245,32 @@ class JpegQueue(Closing):
     def _gather(self) -> None:
         """Hold at least one request unless no more will come, and as many as fill a batch if they come soon enough."""
         until_s: float | None = None
+        is_stream = False
         while len(self._held) < MAX_FILES:
-            wait_s: float | None = None
-            if self._is_over or (self._held and self.engine.memory.used_blocks < _BUSY):
-                wait_s = 0
-            elif self._held:
+            wait_s = _IDLE_S if self.engine.memory.idle_bytes else None
+            if self._held:
                 now_s = time.monotonic()
                 until_s = until_s or now_s + _PATIENCE_S
-                wait_s = max(0, until_s - now_s)
+                if self._is_over:
+                    wait_s = 0
+                elif self.engine.memory.used_blocks >= _BUSY:
+                    wait_s = max(0, until_s - now_s)
+                else:
+                    wait_s = min(_QUIET_S, max(0, until_s - now_s)) if is_stream else 0
+            elif self._is_over:
+                wait_s = 0
             try:
                 called = self._calls.get(wait_s != 0, wait_s)
             except Empty:
-                return
+                if self._held or self._is_over:
+                    return
+                self.engine.memory.free_idle()
+                continue
             if called is None:
                 self._is_over = True
             else:
                 self._held.extend(called)
+                is_stream = len(called) >= _TOGETHER and getattr(called[0].answer, "is_of_stream", False)
 
     def _decode(self, requests: list[_Request]) -> None:
         """Decode as many of the requests as have room, and hold the others back."""
@@ -298,6 +318,8 @@ class JpegQueue(Closing):
 
     def _blocks(self, files: Sequence[JpegFile], *, urgent: bool = False) -> list[DeviceBuffer]:
         """Memory for as many of the files as there is room for, from the first on."""
+        if not urgent and self.engine.memory.used_blocks > _MOST - len(files):
+            return []
         return self.engine.memory.take([file.decoded_bytes for file in files], urgent=urgent)
 
     def _on_gpu(self, files: Sequence[JpegFile], blocks: Sequence[DeviceBuffer]) -> Sequence[DeviceImage | None]:

@@ -77,7 +77,8 @@ class CudaPipeline(Pipeline):
         kernels: Loaded on the session's device, and open longer than the pipeline unless `owned` closes them.
         model: How images meet the network.
         tuning: How the device is shared out.
-        decode: Who decodes JPEG files and videos.
+        decode: Who decodes JPEG files and videos; or what decodes the files on that device, which is closed with the
+            pipeline.
         owned: Closed with the pipeline, after its session; not if the constructor fails.
     """
 
@@ -90,7 +91,7 @@ class CudaPipeline(Pipeline):
         model: ModelInput,
         *,
         tuning: CudaTuning | None = None,
-        decode: DecodeChoice = "auto",
+        decode: DecodeChoice | JpegDecoding = "auto",
         owned: ExitStack | None = None,
     ) -> None:
         info = model.info
@@ -110,8 +111,10 @@ class CudaPipeline(Pipeline):
         setup = SlotSetup(running, largest, threading.Lock(), self._copiers, self._tuning.plans, runs)
         self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._readiness = Readiness(self._pool, self._batches, self._batch)
-        self._jpegs = JpegDecoding(session.device, kernels, decode, model.model_name)
-        self._videos = VideoDecoding(session.device, kernels, decode, model.model_name)
+        if not isinstance(decode, JpegDecoding):
+            decode = JpegDecoding(session.device, kernels, decode, model.model_name)
+        self._jpegs = decode
+        self._videos = VideoDecoding(session.device, kernels, decode.choice, model.model_name)
         self._intake = Stream(session.device)
         self._preparing = threading.Lock()
 
@@ -368,7 +371,7 @@ class CudaPipeline(Pipeline):
             return
         images = len(sources) if isinstance(sources, Sized) else self.max_batch
         if images and self.model.shape_mode == "square":
-            self._readiness.begin(min(images, self.max_batch), self.model.input_hw, options)
+            self._readiness.begin(images, self.model.input_hw, options)
 
     def _expect_streams(self, streams: int, options: DetectOptions) -> None:
         """Make ready what frames of so many live streams need, which come one by one.

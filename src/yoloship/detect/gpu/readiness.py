@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _ENOUGH: Final = 8
 """Runs that did without a size, or waited for a slot that has it, before it is made ready: not for a handful."""
 
+_AT_ONCE: Final = 3
+"""Runs that keep the device busy: two compute, and one begins or ends."""
+_MANY: Final = 8
+"""Runs of a stream that are worth making more than one slot ready for."""
+
 _logger = logging.getLogger("yoloship.detect")
 
 
@@ -86,17 +91,21 @@ class Readiness:
         return slot, batch
 
     def begin(self, images: int, input_hw: tuple[int, int], options: DetectOptions) -> None:
-        """Make a size ready in the background, unless some slot has it; images that fit wait for it meanwhile.
+        """Make a size ready in the background, for as many runs at once as keep the device busy.
+
+        Images that fit wait for the first of them.
 
         Args:
-            images: Of the runs; a size of waiting images.
+            images: That are about to come.
             input_hw: (height, width) of the canvas.
             options: What the runs will keep.
         """
         size = next((size for size in self._sizes if size >= images), self._sizes[-1])
         key = (self._batch_of(size), input_hw)
-        if not any(key in slot.ready for slot in self._pool.slots()):
-            self._begin(key, options)
+        slots = 1 if images < _MANY * size else _AT_ONCE
+        lacking = slots - sum(key in slot.ready for slot in self._pool.slots())
+        if lacking > 0:
+            self._begin(key, options, lacking)
 
     def sizes_of(self, most: int) -> tuple[int, ...]:
         """The sizes of the runs that so many waiting images or fewer may have.
@@ -113,27 +122,28 @@ class Readiness:
         if is_enough and self._pool.any_lacks(lambda slot: key not in slot.ready):
             self._begin(key, options)
 
-    def _begin(self, key: Key, options: DetectOptions) -> None:
+    def _begin(self, key: Key, options: DetectOptions, slots: int = 1) -> None:
         with self._lock:
             if key in self._coming:
                 return
             self._coming |= {key}
         # Not a daemon: a process must not end in the middle of a runtime's setup.
-        threading.Thread(target=self._make, args=(key, options), name="yoloship-ready").start()
+        threading.Thread(target=self._make, args=(key, options, slots), name="yoloship-ready").start()
 
-    def _make(self, key: Key, options: DetectOptions) -> None:
+    def _make(self, key: Key, options: DetectOptions, slots: int) -> None:
         batch, input_hw = key
         try:
-            slot = self._pool.take_lacking(lambda slot: key not in slot.ready)
-            if slot is None:
-                return
-            try:
-                _logger.info("making runs of %d images ready", batch)
-                slot.prepare(batch, input_hw, options)
-            except BaseException as error:
-                self._pool.give_after(slot, error)
-                raise
-            self._pool.give(slot)
+            for _ in range(slots):
+                slot = self._pool.take_lacking(lambda slot: key not in slot.ready)
+                if slot is None:
+                    return
+                try:
+                    _logger.info("making runs of %d images ready", batch)
+                    slot.prepare(batch, input_hw, options)
+                except BaseException as error:
+                    self._pool.give_after(slot, error)
+                    raise
+                self._pool.give(slot)
         except YoloshipError as error:  # whoever needs it makes it ready, and gets the error
             _logger.info("runs of %d images are not ready: %s", batch, error)
         finally:

@@ -16,6 +16,7 @@ from yoloship.cuda.device import LOST_CODES
 from yoloship.cuda.device_image import DeviceImage
 from yoloship.cuda.interop import ordinal_of
 from yoloship.detect.batching import Batcher, Gathering
+from yoloship.detect.gpu.jpeg_engine import MAX_FILES
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
 from yoloship.detect.gpu.pipeline import READERS, CudaPipeline, stream_to_device
 from yoloship.detect.gpu.video_decoding import VideosInTurn
@@ -104,7 +105,8 @@ class SeveralGpus(Pipeline):
         self._gpus = tuple(_Gpu(part) for part in parts)
         self._by_name = {gpu.name: gpu for gpu in self._gpus}
         self._lock = threading.Lock()
-        self._turns = itertools.count()
+        self._turns, self._files = itertools.count(), itertools.count()
+        self._decoder = self._gpus[0]  # of the next files of streams
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
         self._pid = os.getpid()
@@ -164,13 +166,18 @@ class SeveralGpus(Pipeline):
     ) -> tuple[object, ChannelOrder]:
         """Do the part of `place` that a caller of `Detector.submit` waits for.
 
-        A file that a GPU is to decode goes to the one where the fewest wait; in turn, if as many wait at each.
+        A file that a GPU is to decode goes to the one where the fewest wait; in turn, if as many wait at each. Those of
+        a stream go there in batches.
         """
         if is_plain(image) or isinstance(image, DeviceImage | Encoded):
             return image, channels
-        serving = self._serving()
-        turn = next(self._turns) % len(serving)
-        gpu = min((*serving[turn:], *serving[:turn]), key=lambda one: one.files_waiting)
+        gpu = self._decoder
+        if reserve is None or not gpu.in_service or next(self._files) % MAX_FILES == 0:
+            serving = self._serving()
+            turn = next(self._turns) % len(serving)
+            gpu = min((*serving[turn:], *serving[:turn]), key=lambda one: one.files_waiting)
+            if reserve is not None:
+                self._decoder = gpu
         return gpu.pipeline.opened(image, channels, reserve)
 
     @property

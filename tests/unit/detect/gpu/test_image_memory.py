@@ -63,6 +63,16 @@ def test_blocks_are_taken_together_as_far_as_they_have_room_and_none_if_the_devi
     assert (memory.used_blocks, device.open) == (0, [])
 
 
+def test_blocks_that_are_not_in_use_can_be_freed() -> None:
+    device = Device()
+    memory = make(device, 4 * STEP)
+    first, second = take(memory, STEP), take(memory, STEP)
+    memory.give(second)
+    assert memory.idle_bytes == STEP
+    memory.free_idle()
+    assert (memory.idle_bytes, memory.used_bytes, device.open) == (0, STEP, [first])
+
+
 def test_a_block_is_used_again_for_an_image_of_about_the_same_size() -> None:
     device = Device()
     memory = make(device, 1 << 30)

@@ -37,6 +37,12 @@ class Memory:
         self.used = 0
         self.closed = False
         self.back = threading.Event()
+        self.idle_bytes = 0
+        self.freed = threading.Event()
+
+    def free_idle(self) -> None:
+        self.idle_bytes = 0
+        self.freed.set()
 
     def take(self, sizes_bytes: Sequence[int], *, urgent: bool = False) -> list[object]:
         assert set(sizes_bytes) <= {3 * 64 * 96, 3 * 120 * 160}
@@ -123,6 +129,10 @@ def answered(found: Sequence[tuple[Future[Any], Any]]) -> None:
         future.set_result(one)
 
 
+class OfStream(Future[Any]):
+    is_of_stream = True
+
+
 together: list[int] = []
 """How many files were handed on at a time."""
 
@@ -160,6 +170,40 @@ def test_a_batch_waits_for_more_files_only_while_enough_images_are_on_their_way(
     assert engine.batches == [MAX_FILES]
     for future in futures:
         engine.memory.give(future.result()[1])
+    assert is_on_gpu(later(queue).result())
+
+
+def test_files_of_a_stream_that_come_together_wait_for_more_even_if_the_network_is_not_busy(
+    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_queue, "_PATIENCE_S", 1000)
+    monkeypatch.setattr(jpeg_queue, "_QUIET_S", 1000)
+    files = [QueuedJpeg(file_of(SOUND), queue) for _ in range(MAX_FILES)]
+    ends: list[Future[Any]] = [OfStream() for _ in files]
+    for part in (slice(0, 8), slice(8, 20), slice(20, MAX_FILES)):
+        queue.put_all(list(zip(files[part], ends[part], strict=True)), answered)
+        threading.Event().wait(0.01)
+    assert all(is_on_gpu(future.result()) for future in ends)
+    assert engine.batches == [MAX_FILES]
+
+
+def test_no_batch_begins_while_many_images_are_not_done_with(queue: JpegQueue, engine: Engine) -> None:
+    futures = [later(queue) for _ in range(jpeg_queue._MOST + 1)]
+    for future in futures[:-1]:
+        assert is_on_gpu(future.result())
+    assert engine.memory.used == jpeg_queue._MOST
+    assert not futures[-1].done()
+    engine.memory.give(futures[0].result()[1])
+    assert is_on_gpu(futures[-1].result())
+
+
+def test_memory_is_freed_if_no_file_comes_for_a_while(
+    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_queue, "_IDLE_S", 0.01)
+    engine.memory.idle_bytes = 100
+    assert is_on_gpu(later(queue).result())
+    assert engine.memory.freed.wait()
     assert is_on_gpu(later(queue).result())
 
 

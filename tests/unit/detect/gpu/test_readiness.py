@@ -127,6 +127,17 @@ def test_what_could_not_be_made_ready_is_left_to_who_needs_it(caplog: pytest.Log
     assert batch == 4
 
 
+def test_for_a_long_stream_as_many_slots_are_made_ready_as_keep_the_gpu_busy() -> None:
+    slots = [Slot() for _ in range(4)]
+    rig = Rig(*slots)
+    rig.readiness.begin(8 * 32, HW, OPTIONS)
+    wait_until_none_is_made()
+    assert [slot.ready for slot in slots] == [{(32, HW)}] * 3 + [set()]
+    rig.readiness.begin(8 * 32 - 1, HW, OPTIONS)
+    wait_until_none_is_made()
+    assert not slots[3].ready
+
+
 def test_what_is_missed_often_is_made_ready_beside() -> None:
     rig = Rig(Slot([1]), Slot(), made=1)
     for _ in range(8):
