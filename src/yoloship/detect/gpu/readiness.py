@@ -40,11 +40,15 @@ class Readiness:
         pool: The slots.
         sizes: Numbers of images that a run of waiting images may have, ascending from 1.
         batch_of: From a number of images to the network's batch.
+        between: More such numbers, which are used if they are ready: with them, images of live streams wait less.
     """
 
-    def __init__(self, pool: SlotPool, sizes: Sequence[int], batch_of: Callable[[int], int]) -> None:
+    def __init__(
+        self, pool: SlotPool, sizes: Sequence[int], batch_of: Callable[[int], int], between: Sequence[int] = ()
+    ) -> None:
         self._pool = pool
         self._sizes = sizes
+        self._all_sizes = sorted({*sizes, *between})
         self._batch_of = batch_of
         self._lock = threading.Lock()
         self._lacked: Counter[Key] = Counter()
@@ -59,9 +63,9 @@ class Readiness:
             options: What to keep of their answers.
         """
         waiting = min(waiting, self._sizes[-1])
-        wanted, size = _filled(waiting, self._sizes)
         there = {key for slot in self._pool.slots() for key in slot.ready}
-        ready = [size for size in self._sizes if (self._batch_of(size), input_hw) in there]
+        ready = [size for size in self._all_sizes if (self._batch_of(size), input_hw) in there]
+        wanted, size = _filled(waiting, sorted({*self._sizes, *ready}))
         if not ready or size in ready:
             return wanted
         self._lack((self._batch_of(size), input_hw), options)
@@ -108,12 +112,13 @@ class Readiness:
             self._begin(key, options, lacking)
 
     def sizes_of(self, most: int) -> tuple[int, ...]:
-        """The sizes of the runs that so many waiting images or fewer may have.
+        """The sizes of the runs that so many waiting images or fewer should have.
 
         Args:
             most: Images, 1 or more.
         """
-        return tuple(sorted({_filled(waiting, self._sizes)[1] for waiting in range(1, min(most, self._sizes[-1]) + 1)}))
+        sizes = self._all_sizes
+        return tuple(sorted({_filled(waiting, sizes)[1] for waiting in range(1, min(most, sizes[-1]) + 1)}))
 
     def _lack(self, key: Key, options: DetectOptions) -> None:
         with self._lock:

@@ -82,6 +82,22 @@ def test_so_many_images_may_need_these_sizes(most: int, sizes: tuple[int, ...]) 
         assert any(size >= readiness.count(waiting, HW, OPTIONS) for size in sizes)
 
 
+def test_sizes_between_are_used_if_they_are_ready_and_not_missed_otherwise() -> None:
+    waiting = (1, 5, 6, 8, 11, 12, 16)
+    with_8, without = Rig(Slot((1, 4, 8, 16)), made=1), Rig(Slot((1, 4, 16)), made=1)
+    for rig in (with_8, without):
+        rig.readiness = Readiness(rig.pool, SIZES, lambda size: size, (8,))
+    assert [with_8.readiness.count(one, HW, OPTIONS) for one in waiting] == [1, 4, 6, 8, 8, 12, 16]
+    assert with_8.run(6)[1] == 8
+    for _ in range(9):
+        assert [without.readiness.count(one, HW, OPTIONS) for one in waiting] == [1, 4, 4, 4, 4, 12, 16]
+    wait_until_none_is_made()
+    (slot,) = without.pool.slots()
+    assert {size for size, _ in slot.ready} == {1, 4, 16}
+    assert with_8.readiness.sizes_of(8) == (1, 4, 8)
+    assert with_8.readiness.sizes_of(99) == (1, 4, 8, 16, 32)
+
+
 def test_images_run_in_what_is_ready_whatever_would_suit_them_better() -> None:
     large = Rig(Slot([32]), Slot(), made=1)
     assert [large.readiness.count(waiting, HW, OPTIONS) for waiting in (1, 5, 32, 40)] == [1, 5, 32, 32]
