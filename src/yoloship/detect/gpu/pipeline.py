@@ -374,7 +374,8 @@ class CudaPipeline(Pipeline):
             if self.model.shape_mode == "square":
                 self._expect_streams(sources.live_streams or self.max_batch, options)
             return
-        images = len(sources) if isinstance(sources, Sized) else self.max_batch
+        known = sources.count if isinstance(sources, Source) else len(sources) if isinstance(sources, Sized) else None
+        images = self.max_batch if known is None else known
         if images and self.model.shape_mode == "square":
             self._readiness.begin(images, self.model.input_hw, options)
 
