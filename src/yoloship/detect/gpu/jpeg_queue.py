@@ -45,7 +45,7 @@ _IDLE_S: Final = 5.0
 _PATIENCE_S: Final = 10e-3
 """How long a batch waits for more files meanwhile; each batch costs Python about as much as ten files."""
 _TOGETHER: Final = 4
-"""After so many files of a stream that come together, a batch waits for those that come soon, even if the network is
+"""If so many files wait, and the last is of a stream, a batch waits for those that come soon, even if the network is
 not busy. Otherwise a host that only just keeps up has small batches, which make it fall behind."""
 _QUIET_S: Final = 5e-3
 """After this time without another file, no more are waited for."""
@@ -270,7 +270,7 @@ class JpegQueue(Closing):
                 self._is_over = True
             else:
                 self._held.extend(called)
-                is_stream = len(called) >= _TOGETHER and getattr(called[0].answer, "is_of_stream", False)
+                is_stream = len(self._held) >= _TOGETHER and getattr(called[0].answer, "is_of_stream", False)
 
     def _decode(self, requests: list[_Request]) -> None:
         """Decode as many of the requests as have room, and hold the others back."""
