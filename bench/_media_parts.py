@@ -381,7 +381,7 @@ def several(setting: Setting) -> None:
 
 
 PARTS = (
-    ("folder", folder, 110, 1),
+    ("folder", folder, 130, 1),
     ("first", first, 40, 1),
     ("file", file, 30, 1),
     ("equal", equal, 40, 1),
