@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -256,10 +256,11 @@ def test_quick_calls_order_two_streams(device: Device) -> None:
 
 
 def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:
-    with Stream(device) as stream, PinnedBuffer(device, 8) as buffer, ThreadPoolExecutor(1) as new_thread:
-        calls = StreamCalls(stream)  # torch and ONNX Runtime leave a context current in the threads that use them
-        failed = new_thread.submit(calls.upload, buffer.pointer + 4, buffer.pointer, 4).exception()
-    assert isinstance(failed, CudaError)
-    assert str(failed).startswith("upload: invalid context (CUDA_ERROR_INVALID_CONTEXT, code 201, in cuMemcpy")
+    no_event: Any = SimpleNamespace(address=0)
+    with Stream(device) as stream, StreamCalls(stream) as calls, pytest.raises(CudaError) as caught:
+        calls.record(no_event)
+    assert str(caught.value).startswith(
+        "stream: invalid handle (CUDA_ERROR_INVALID_HANDLE, code 400, in cuEventRecord)"
+    )
     with pytest.raises(CudaError, match="cuNoSuch_v9: the driver, or cuda-bindings, is too old"):
         quick("cuNoSuch_v9")

@@ -360,6 +360,7 @@ Status cuEventDestroy(void* event) { NEEDS_CONTEXT; LOCKED; return destroy<Event
 Status cuEventRecord(void* event, void* stream)
 {
     NEEDS_CONTEXT;
+    if (event == nullptr) return INVALID_HANDLE;
     const Stream* at = static_cast<Stream*>(stream);
     const bool is_own = (size_t)stream > 2;  // 1 and 2 are the default streams
     static_cast<Event*>(event)->at = timed && is_own ? std::max(at->ends, now()) : now();
