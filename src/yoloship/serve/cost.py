@@ -50,7 +50,8 @@ class RunCost:
             sizes: The possible batches, ascending.
             within_s: A run may take no longer, so that a lone image does not wait long for the one before it.
         """
-        fitting = [size for size in sizes if self.seconds(size) <= within_s] or [sizes[0]]
-        rates = {size: size / max(self.seconds(size), 1e-9) for size in fitting}
+        a, b = self.line
+        fitting = [size for size in sizes if a * size + b <= within_s] or [sizes[0]]
+        rates = {size: size / max(a * size + b, 1e-9) for size in fitting}
         enough = _ENOUGH * max(rates.values())
         return next(size for size in fitting if rates[size] >= enough)
