@@ -48,10 +48,17 @@ def decoded(nvdec: Nvdec, path: Path) -> list[tuple[Any, FrameForm]]:
     ],
     ids=["h264", "h264 bt709 full", "hevc", "hevc 10 bits", "av1"],
 )
-def test_frames_on_the_device_are_those_of_the_cpu(nvdec: Nvdec, tmp_path: Path, clip: Clip) -> None:
+def test_frames_on_the_device_are_those_of_the_cpu(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path, clip: Clip
+) -> None:
     path = write_clip(tmp_path / "a.mp4", clip)
     expected = read_back(path)
-    frames = decoded(nvdec, path)
+    try:
+        frames = decoded(nvdec, path)
+    except InputError as error:
+        if clip.codec == "libsvtav1" and nvdec_stand_in is None:
+            pytest.skip(str(error))
+        raise
     assert len(frames) == len(expected.images) == 12
     for (frame, form), wanted, on_cpu in zip(frames, expected.images, software_frames(path), strict=True):
         assert is_on_device(frame)

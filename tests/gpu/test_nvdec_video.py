@@ -307,6 +307,25 @@ def test_a_video_that_changes_goes_on_on_the_cpu(
     assert told[0].startswith(f"{path}: decoded by the CPU from frame 3: ")
 
 
+def test_a_codec_that_ffmpeg_gives_to_nobody_else_is_decoded_by_the_cpu_and_said(
+    nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path
+) -> None:
+    import av
+
+    def refuse(_number: int, _frame: StandInFrame) -> None:
+        raise av.error.NotImplementedError(38, "Function not implemented", "avcodec_send_packet()")
+
+    path = write_clip(tmp_path / "a.mp4", Clip(size=SIZE, codec="libsvtav1", options={"preset": "12"}))
+    if nvdec_stand_in is not None:
+        nvdec_stand_in.spoil = refuse
+        on_device, told = compare(nvdec, path)
+        assert (on_device, told) == ([False] * 12, [f"{path}: decoded by the CPU: av1: NVDEC does not take it"])
+        return
+    on_device, told = compare(nvdec, path)
+    assert len(on_device) == 12
+    assert all(on_device) or told == [f"{path}: decoded by the CPU: av1: NVDEC does not take it"]
+
+
 def test_several_files_are_decoded_side_by_side(nvdec: Nvdec, nvdec_stand_in: StandInAv | None, tmp_path: Path) -> None:
     paths = [write_clip(tmp_path / f"{number}.mp4", Clip(size=SIZE, rotation=90 * number)) for number in range(4)]
 

@@ -244,6 +244,7 @@ class NvdecDecoder(Closing):
         delay: Delay = "any",
     ) -> None:
         self._av: Any = load_av("decoding on the GPU")
+        self._codec = codec
         self._limits = limits
         self._keeps = Event(nvdec.device)  # holds the device's context while FFmpeg uses it
         try:
@@ -277,11 +278,14 @@ class NvdecDecoder(Closing):
         Raises:
             av.FFmpegError: the packet is damaged, or the device failed.
             ImageError: a frame is too large.
-            InputError: the decoder is closed.
+            InputError: the decoder is closed, or FFmpeg has no other decoder for what NVDEC does not take.
         """
         if self._context is None:
             raise InputError("is closed", subject="decoder on the GPU")
-        frames: list[Any] = self._context.decode(packet)
+        try:
+            frames: list[Any] = self._context.decode(packet)
+        except self._av.error.NotImplementedError as error:  # as an H200 did with AV1
+            raise InputError("NVDEC does not take it", subject=self._codec) from error
         for frame in frames:
             check_size(frame.width, frame.height, self._limits)
         return frames
