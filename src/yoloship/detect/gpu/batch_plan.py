@@ -210,6 +210,7 @@ class Recording:
         self._tables = tables
         self._front = front
         self._kernels: KernelFinish | None = None
+        self._again = partial(plan.finish_again, options=options)
         with ExitStack() as stack:
             if plan.end is not None:
                 made = KernelFinish(plan.end, plan.model.info, options, plan.calls.stream)
@@ -261,7 +262,7 @@ class Recording:
         """
         plan, options = self._plan, self._options
         if self._kernels is not None:
-            return self._kernels.read(letterboxes, partial(plan.finish_again, options=options))
+            return self._kernels.read(letterboxes, self._again)
         assert plan.host is not None
         return plan.host.read(letterboxes, plan.input_hw, options)
 

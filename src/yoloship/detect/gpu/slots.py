@@ -94,9 +94,10 @@ class Slot(Closing):
             else:
                 with self._setup.runs.turn(calls):
                     recording.launch()
+            letterboxes = [frame.letterbox for frame in frames]  # here, because the GPU is busy
             calls.wait()
         staging.release()
-        return recording.read([frame.letterbox for frame in frames])
+        return recording.read(letterboxes)
 
     def run_timed(
         self, frames: Sequence[Frame], batch: int, options: DetectOptions
@@ -194,6 +195,8 @@ class SlotPool:
         self._used: list[Slot] = []
         self._out = 0
         """Slots in use, being made, or being closed."""
+        self._waiting = 0
+        """Threads that wait for a slot, or more: to wake none takes time too."""
         self._closed = False
         self._lock = threading.Lock()
         self._free = threading.Condition(self._lock)
@@ -329,7 +332,7 @@ class SlotPool:
             self._out -= 1
             if self._closed:
                 self._back.notify_all()
-            else:
+            elif self._waiting:
                 self._free.notify_all()  # not every slot suits everyone who waits
 
     def give_after(self, slot: Slot, error: BaseException) -> None:
@@ -380,11 +383,14 @@ class SlotPool:
             self._forget(len(slots))
 
     def _wait_for_room(self) -> None:
+        self._waiting += 1
         try:
             self._free.wait()
         except BaseException:
             self._free.notify()  # it may have been woken for a slot that another thread must take now
             raise
+        finally:
+            self._waiting -= 1
 
     def _forget(self, slots: int) -> None:
         """Count slots as gone."""
