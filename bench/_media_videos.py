@@ -177,13 +177,13 @@ def cameras(setting: Setting) -> None:
     group = _cameras.encoded_group(setting.data / files.PHOTOS[2], hw)
     seconds, most = setting.pick(4, 1), setting.pick(96, 2)
     for way in ("auto", "cpu") if setting.device != "cpu" else ("cpu",):
-        how, first = ("decoded by the CPU", 8) if way == "cpu" else ("one GPU", 16)
+        how, first = ("decoded by the CPU", 8) if way == "cpu" else ("one GPU", 32)
         with setting.load(decode=way) as detector:
             detector.prepare()
             known: dict[int, _cameras.Load] = {}
 
             def probe(count: int) -> _cameras.Load | None:
-                kept_s = 40 if way == "auto" else 0  # noqa: B023 - used within this turn
+                kept_s = 45 if way == "auto" else 0  # noqa: B023 - used within this turn
                 for _ in range(2):
                     if setting.left_s < 12 + seconds + count / 8 + kept_s:
                         break
@@ -296,7 +296,7 @@ def held(setting: Setting) -> None:
 
 PARTS = (
     ("video", video, 75, 1),
-    ("cameras", cameras, 120, 2),
+    ("cameras", cameras, 165, 2),
     ("soak", soak, 50, 2),
     ("held", held, 100, 1),
 )
