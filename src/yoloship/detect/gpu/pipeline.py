@@ -197,12 +197,14 @@ class CudaPipeline(Pipeline):
             ImageError: it cannot be read.
             InputError: it is not an image that the model takes.
         """
-        if _is_resident(unframed(image)):
-            return unframed(image), channels
-        if isinstance(image, QueuedJpeg) or is_plain(image):
-            return image, channels
         found: Any = image
-        if not isinstance(image, ImageFile):
+        if isinstance(image, str | bytes):  # most are, and each question takes time
+            found = open_image(image, reserve=reserve)
+        elif _is_resident(unframed(image)):
+            return unframed(image), channels
+        elif isinstance(image, QueuedJpeg) or is_plain(image):
+            return image, channels
+        elif not isinstance(image, ImageFile):
             found = as_image(image, reserve, channels=channels, read=open_image)
         if isinstance(found, ImageFile):
             self.check_process()
