@@ -257,7 +257,8 @@ class CudaPipeline(Pipeline):
         """Do what `run` does, in a batch that is ready if there is one; see `Readiness`."""
         frames = _frames(images)
         input_hw = frames[0].letterbox.input_hw
-        slot, batch = self._readiness.take(len(frames), input_hw, options)
+        are_resident = frames[0].mode == "resident"
+        slot, batch = self._readiness.take(len(frames), input_hw, options, are_resident=are_resident)
         return self._run(slot, frames, batch, options)
 
     def gathering(self) -> Gathering:

@@ -71,13 +71,17 @@ class Readiness:
         self._lack((self._batch_of(size), input_hw), options)
         return _filled(waiting, ready)[0]
 
-    def take(self, images: int, input_hw: tuple[int, int], options: DetectOptions) -> tuple[Slot, int]:
+    def take(
+        self, images: int, input_hw: tuple[int, int], options: DetectOptions, *, are_resident: bool = False
+    ) -> tuple[Slot, int]:
         """A slot for a run of waiting images, as `SlotPool.take`, and the network's batch.
 
         Args:
             images: Of the run.
             input_hw: (height, width) of their canvas.
             options: What to keep of their answers.
+            are_resident: Whether they lie on the device. Then nothing is gained if more runs wait there than keep it
+                busy, and each takes memory.
         """
 
         def fits(key: Key) -> bool:
@@ -90,7 +94,7 @@ class Readiness:
             batch = self._batch_of(next(size for size in self._sizes if size >= images))
             return self._pool.take(), batch
         batch = min(key[0] for key in slot.ready if fits(key))
-        if waited:
+        if waited and not (are_resident and self._ready((batch, input_hw)) >= _AT_ONCE):
             self._lack((batch, input_hw), options)
         return slot, batch
 
@@ -107,7 +111,7 @@ class Readiness:
         size = next((size for size in self._sizes if size >= images), self._sizes[-1])
         key = (self._batch_of(size), input_hw)
         slots = 1 if images < _MANY * size else _AT_ONCE
-        lacking = slots - sum(key in slot.ready for slot in self._pool.slots())
+        lacking = slots - self._ready(key)
         if lacking > 0:
             self._begin(key, options, lacking)
 
@@ -119,6 +123,10 @@ class Readiness:
         """
         sizes = self._all_sizes
         return tuple(sorted({_filled(waiting, sizes)[1] for waiting in range(1, min(most, sizes[-1]) + 1)}))
+
+    def _ready(self, key: Key) -> int:
+        """How many slots have a size ready."""
+        return sum(key in slot.ready for slot in self._pool.slots())
 
     def _lack(self, key: Key, options: DetectOptions) -> None:
         with self._lock:

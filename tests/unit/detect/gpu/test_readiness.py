@@ -180,6 +180,27 @@ def test_slots_that_are_waited_for_often_get_company_until_all_are_alike() -> No
     assert rig.pool.take_lacking(lambda slot: (32, HW) not in slot.ready) is None
 
 
+@pytest.mark.parametrize(("are_resident", "in_the_end"), [(True, 3), (False, 4)])
+def test_images_on_the_device_get_no_more_slots_than_keep_it_busy(are_resident: bool, in_the_end: int) -> None:
+    slots = [Slot([32]) for _ in range(3)]
+    rig = Rig(*slots, Slot(), made=3)
+    for _ in range(8):
+        taken = [rig.readiness.take(32, HW, OPTIONS)[0] for _ in slots]
+
+        def wait() -> None:
+            rig.pool.give(rig.readiness.take(32, HW, OPTIONS, are_resident=are_resident)[0])
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        while not rig.pool._free._waiters:  # type: ignore[attr-defined]  # it has no public sign of its waiters
+            pass
+        for slot in taken:
+            rig.pool.give(slot)
+        waiting.join()
+    wait_until_none_is_made()
+    assert sum((32, HW) in slot.ready for slot in rig.pool.slots()) == in_the_end
+
+
 def test_closing_lets_those_go_who_wait_for_a_slot_that_suits() -> None:
     rig = Rig(Slot([32]), made=1)
     slot, _ = rig.readiness.take(32, HW, OPTIONS)
