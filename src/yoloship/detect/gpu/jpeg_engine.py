@@ -6,7 +6,7 @@ import logging
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.closing import Closing
@@ -190,9 +190,13 @@ class JpegEngine(Closing):
 
     def _image(self, file: JpegFile, block: DeviceBuffer) -> DeviceImage:
         header = file.file.header
-        pixels = DevicePixels(
-            block.pointer, 3 * header.width, (header.height, header.width), "bgr", orientation=header.orientation
-        )
+        pixels = _packed(block.pointer, header.width, header.height, header.orientation)
         return DeviceImage(
             pixels, block.size_bytes, ready=None, reader=self._reader, release=partial(self.memory.give, block)
         )
+
+
+@lru_cache(maxsize=1024)
+def _packed(pointer: int, width: int, height: int, orientation: int) -> DevicePixels:
+    """Pixels in a block, which is used again and again."""
+    return DevicePixels(pointer, 3 * width, (height, width), "bgr", orientation=orientation)

@@ -16,6 +16,7 @@ the canvas, which differs if the host has scaled a frame already.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -364,7 +365,7 @@ class Staging:
         canvas_hw = places[0].letterbox.input_hw
         all_places = places + places[:1] * (batch - len(places))
         found: dict[int, bytes] = {}  # images of one size share their letterbox, and so the way back
-        rows = [frame_row(_as_read(place), canvas_hw) for place in all_places]
+        rows = [_row_as_read(place.pixels, place.letterbox, place.source, canvas_hw) for place in all_places]
         for place in all_places:
             key = id(place.letterbox)
             if key not in found:
@@ -391,10 +392,10 @@ def _rounded(size_bytes: int) -> int:
     return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _as_read(place: _Place) -> FrameDescriptor:
-    """What the letterbox does with the pixels."""
-    box = place.letterbox
-    return FrameDescriptor(place.pixels, box.resized_hw, (box.top, box.left), place.source)
+@lru_cache(maxsize=1024)
+def _row_as_read(pixels: DevicePixels, box: Letterbox, source: int, canvas_hw: tuple[int, int]) -> bytes:
+    """What the letterbox does with the pixels. Memory is used again and again, and so are the rows."""
+    return frame_row(FrameDescriptor(pixels, box.resized_hw, (box.top, box.left), source), canvas_hw)
 
 
 def _as_found(place: _Place) -> FrameDescriptor:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from yoloship.cuda.device_pixels import DevicePixels
+from yoloship.cuda.letterbox import FrameDescriptor, frame_row
 from yoloship.detect.gpu.filling import staged_hw
-from yoloship.detect.gpu.staging import Frame, _as_found, _as_read, _Place, _staged_bytes
+from yoloship.detect.gpu.staging import Frame, _as_found, _Place, _row_as_read, _staged_bytes
 from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
 
@@ -47,4 +48,5 @@ def test_the_way_back_is_that_of_the_whole_image_whatever_was_sent() -> None:
     descriptor = _as_found(_Place(BOX, "resized", "bgr", sent))
     assert descriptor.pixels.upright_hw == (50, 120)
     assert (descriptor.resized_hw, descriptor.top_left) == (BOX.resized_hw, (BOX.top, BOX.left))
-    assert _as_read(_Place(BOX, "resized", "bgr", sent)).pixels is sent
+    row = _row_as_read(sent, BOX, 0, (64, 96))
+    assert row == frame_row(FrameDescriptor(sent, BOX.resized_hw, (BOX.top, BOX.left)), (64, 96))
