@@ -147,3 +147,16 @@ def status_of(error: YoloshipError) -> int:
 def error_body(kind: str, message: str, request_id: str) -> dict[str, Any]:
     """The JSON of an answer that says what failed. It has no traceback, and nothing that could control a terminal."""
     return {"error": {"type": kind, "message": visible(message), "request_id": request_id}}
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the calls that an error and its causes went through.
+
+    They know the request's body, and often the error, so both would be kept until the garbage collector finds them.
+    """
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            left += (one.__cause__, one.__context__)

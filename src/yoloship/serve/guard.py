@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.serve.answers import json_response
-from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, status_of
+from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, forget_frames, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,10 +62,12 @@ class Guard:
                 await self._app(scope, receive, exchange.send)
             except YoloshipError as error:
                 await self._refuse(scope, receive, exchange, error)
-            except Exception:
+                forget_frames(error)
+            except Exception as error:
                 _logger.exception("request %s failed", exchange.id)
                 fault = "InternalError", "this is a fault of the server; its log has the id"
                 await exchange.fail(scope, receive, 500, fault)
+                forget_frames(error)
         finally:
             self._note(scope, exchange)
 

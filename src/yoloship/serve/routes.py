@@ -13,7 +13,7 @@ from yoloship.errors import YoloshipError
 from yoloship.serve.answers import drawn_answer, is_quick, json_answer, json_response, server_timing, wanted_form
 from yoloship.serve.bodies import body_with_room, images_of
 from yoloship.serve.engine import Answer
-from yoloship.serve.errors import FormError, LateError
+from yoloship.serve.errors import FormError, LateError, forget_frames
 from yoloship.serve.kserve_routes import KSERVE
 from yoloship.serve.metrics import CONTENT_TYPE
 from yoloship.serve.page.assets import ASSETS, asset
@@ -150,6 +150,7 @@ async def _answers(
             data = image.data if image.url is None else await _fetched(image.url, wanted)
             return await host.infer(data, wanted.options, wanted.deadline_s, keep_image=wanted.keep_image)
         except YoloshipError as error:
+            forget_frames(error)
             return error
 
     if len(images) == 1:

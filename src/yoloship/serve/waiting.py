@@ -111,6 +111,7 @@ class unless_client_leaves(_Ending):  # noqa: N801 - as `until`
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._watch.cancel()
+        del self._watch  # it knows this object, and both would wait for the garbage collector
         await super().__aexit__(kind, error, _)
 
     async def _until_left(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -98,3 +100,34 @@ def test_names_that_clients_make_up_do_not_become_metrics(server: InProcess, met
     for path in ("/v1/models/made-up", "/v1/models/made-up/predict"):
         assert server.ask(method, path, headers=key).status_code in {404, 405}
     assert "made-up" not in server.ask("GET", "/metrics", headers=key).text
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (200, {"content": PHOTO}),
+        (422, {"content": PHOTO[:100]}),
+        (200, {"files": [("a", ("a", PHOTO)), ("b", ("b", PHOTO[:100]))]}),
+        (400, {"content": b"{" * 999, "headers": {"Content-Type": "application/json"}}),
+        (504, {"content": PHOTO, "headers": {"X-Deadline-Ms": "0.001"}}),
+        (400, {"content": PHOTO, "headers": {"Host": "attacker.example"}}),
+    ],
+    ids=["fine", "damaged", "one of two", "not JSON", "late", "host"],
+)
+def test_no_request_leaves_its_calls_and_their_bodies_to_the_garbage_collector(
+    server: InProcess, status: int, how: dict[str, Any]
+) -> None:
+    given = {**how, "headers": {"X-API-Key": KEY, **how.get("headers", {})}}
+    assert server.ask("POST", PREDICT, **given).status_code == status
+    gc.collect()
+    gc.disable()
+    try:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        server.ask("POST", PREDICT, **given)
+        gc.collect()
+        frames = [one.f_code for one in gc.garbage if isinstance(one, FrameType)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert [one.co_name for one in frames if "yoloship" in one.co_filename and "tests" not in one.co_filename] == []
