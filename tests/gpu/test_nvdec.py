@@ -129,6 +129,23 @@ def test_many_decoders_open_and_close_without_a_trace(nvdec: Nvdec, tmp_path: Pa
     assert device.memory()[0] > free - (16 << 20)
 
 
+def test_decoders_that_are_closed_later_are_closed_at_once_with_all_others_or_if_there_are_many(
+    device: Device, kernels: KernelSet, nvdec_stand_in: StandInAv | None
+) -> None:
+    before = device.usage()
+    with Nvdec(device, kernels) as other:
+        decoders = [other.decoder("h264", None) for _ in range(12)]
+        for decoder in decoders:
+            decoder.close_later()
+        with pytest.raises(InputError, match="decoder on the GPU: is closed"):
+            decoders[0].decode(None)
+    for decoder in decoders:
+        with pytest.raises(InputError, match="decoder on the GPU: is closed"):
+            decoder.decode(None)
+    assert device.usage() == before
+    assert nvdec_stand_in is None or nvdec_stand_in.open == 0
+
+
 def test_a_codec_that_nvdec_does_not_have_is_named(nvdec: Nvdec) -> None:
     with pytest.raises(InputError, match="prores: is a codec that NVDEC does not have"):
         nvdec.decoder("prores", None)

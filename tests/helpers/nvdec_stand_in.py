@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,11 @@ class StandInAv:
 
     def close(self) -> None:
         self.stream.close()
+
+    def wait_until_closed(self) -> None:
+        """Wait until no decoder is open: those of video files are closed a little later."""
+        while self.open:
+            time.sleep(0.01)
 
     def _accel(self, kind: str, **how: Any) -> dict[str, Any]:
         assert kind == "cuda"

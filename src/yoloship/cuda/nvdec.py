@@ -7,7 +7,9 @@ the legacy default stream of our context; a fence there tells our streams when t
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack
+import threading
+from collections import deque
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -52,6 +54,10 @@ _MATRICES: Final[Mapping[int, ColourMatrix]] = MappingProxyType(
 """AVColorSpace, libavutil/pixfmt.h; as libswscale, an unstated one (2) is BT.601. Others are left to the CPU."""
 _FULL_RANGE: Final = 2
 """AVCOL_RANGE_JPEG"""
+_LATER_S: Final = 0.5
+_MOST_LEFT: Final = 8
+"""PyAV holds Python's lock while it closes a decoder, 40 ms on an H200. So those of video files are closed when the
+results of their last frames are there, but no more than these are left open."""
 _LEGACY_STREAM: Final = 1
 """CU_STREAM_LEGACY, cuda.h"""
 _AHEAD: Final = 2
@@ -134,6 +140,7 @@ class Nvdec(Closing):
         self._frames: dict[int, Any] = {}
         self._numbers = itertools.count()
         self._closed = False
+        self._left: deque[NvdecDecoder] = deque()
         with ExitStack() as stack:
             self._reader = stack.enter_context(HostReader(device, kernels))
             self._ffmpeg = stack.enter_context(BorrowedStream(device, _LEGACY_STREAM))
@@ -194,12 +201,28 @@ class Nvdec(Closing):
         release = partial(self._give, number)
         return DeviceImage(pixels, size, ready=self._written, reader=self._reader, release=release)
 
+    def leave(self, decoder: NvdecDecoder) -> None:
+        """Close a decoder that nobody uses any more, a little later."""
+        self._left.append(decoder)
+        if self._closed or len(self._left) > _MOST_LEFT:
+            self._close_one()
+            return
+        timer = threading.Timer(_LATER_S, self._close_one)
+        timer.daemon = True
+        timer.start()
+
     def close(self) -> None:
         """Give everything back. Closing twice is not an error."""
         self._closed = True
+        while self._left:
+            self._close_one()
         self._reader.close()
         if not self._frames:
             self._close_fence()
+
+    def _close_one(self) -> None:
+        with suppress(IndexError):  # another thread has closed it
+            self._left.popleft().close()
 
     def _give(self, number: int) -> None:
         """Let FFmpeg use the memory of a frame again. The fence keeps the device's context until it is the last."""
@@ -244,6 +267,7 @@ class NvdecDecoder(Closing):
         delay: Delay = "any",
     ) -> None:
         self._av: Any = load_av("decoding on the GPU")
+        self._nvdec = nvdec
         self._codec = codec
         self._limits = limits
         self._keeps = Event(nvdec.device)  # holds the device's context while FFmpeg uses it
@@ -294,6 +318,10 @@ class NvdecDecoder(Closing):
         """Give the session back; frames stay valid. Closing twice is not an error."""
         self._context = None
         self._keeps.close()
+
+    def close_later(self) -> None:
+        """Do the same within half a second, when it is less in the way. It must not be used any more."""
+        self._nvdec.leave(self)
 
     def _open(self, codec: str, ordinal: int) -> Any:
         av = self._av

@@ -182,8 +182,9 @@ class _OnDevice(PyavVideo):
     def close(self) -> None:
         """Give the session back, and close the file's container. It may be called twice."""
         self._held.clear()
-        if self._decoder is not None:
-            self._decoder.close()
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            decoder.close_later()
         super().close()
 
     def _decode(self, packet: Any) -> list[Any]:

@@ -24,7 +24,7 @@ def test_decoders_of_the_gpu_open_decode_and_close(tmp_path: Path) -> None:
         command, cwd=ROOT, env=with_stand_in_driver(tmp_path), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "17 passed" in done.stdout
+    assert "18 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("stated", "said"), [("cuda", "Invalid argument"), ("yuv420p", "Function not implemented")])
