@@ -227,7 +227,7 @@ def _measured(detector: Detector, numbers: dict[str, int], sent: Any, seconds: f
     started: float | None = None
     with open_source(list(numbers), SourceOptions(on_event=events.append)) as source:
         feeds = getattr(source, "_feeds", ())
-        before = 0
+        before = dropped = 0
         for outcome in detector.stream(source):
             now, frame = time.monotonic(), outcome.frame
             assert frame is not None
@@ -246,8 +246,8 @@ def _measured(detector: Detector, numbers: dict[str, int], sent: Any, seconds: f
             on_device += hasattr(frame.image, "host")
             rows.append((number, place, now, sent[number, place % RING], sent[number, (place + 1) % RING]))
             if now > started + seconds:
+                dropped = sum(feed.counts.dropped for feed in feeds) - before  # to stop takes a while
                 break
-        dropped = sum(feed.counts.dropped for feed in feeds) - before
     if started is None or ready is None:
         raise RuntimeError(f"the cameras ended early: {Counter(events).most_common(3)}")
     table = np.array(rows)
