@@ -18,7 +18,7 @@ from helpers.models import info
 from yoloship.cuda.jpeg_check import scan_header
 from yoloship.cuda.nvjpeg import NvJpeg
 from yoloship.detect.detector import Detector
-from yoloship.detect.gpu import jpeg_engine
+from yoloship.detect.gpu import jpeg_engine, jpeg_queue
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
@@ -268,6 +268,20 @@ def test_by_itself_the_engine_is_opened_beside_the_first_files(make: Make) -> No
         same(outcome.unwrap(), expected)
     assert before == 0
     assert detector.decoding.images == "gpu"
+
+
+def test_memory_for_images_is_freed_when_no_file_has_come_for_a_while(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_queue, "_IDLE_S", 0.02)
+    data = jpegs.encoded(jpegs.picture(70, 90))
+    detector = make("gpu")
+    memory: Any = detector._pipeline._jpegs.queue().engine.memory  # type: ignore[attr-defined]  # of a GPU
+    for _ in range(3):
+        found = [outcome.unwrap() for outcome in detector.stream([data] * 20)]
+        same(found[0], found[-1])
+        while memory.idle_bytes or memory.used_bytes:
+            time.sleep(0.01)
 
 
 def test_it_may_be_closed_while_the_engine_is_being_opened(make: Make) -> None:

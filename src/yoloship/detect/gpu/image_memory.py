@@ -73,7 +73,7 @@ class ImageMemory(Closing):
             return self._idle_bytes
 
     def free_idle(self) -> None:
-        """Free the blocks that are not in use. The device stops for a moment."""
+        """Free the blocks that are not in use. If there are any, the device stops for a moment."""
         with self._lock:
             self._free_all()
 
@@ -176,11 +176,10 @@ class ImageMemory(Closing):
         self._idle.setdefault(size, deque()).append(block)
 
     def _free_idle(self) -> None:
-        for blocks in self._idle.values():
+        idle, self._idle, self._idle_bytes = self._idle, {}, 0
+        for blocks in idle.values():
             for block in blocks:
                 block.close()
-        self._idle.clear()
-        self._idle_bytes = 0
 
     def _allocated(self, size: int) -> DeviceBuffer | None:
         try:

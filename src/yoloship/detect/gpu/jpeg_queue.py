@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -246,14 +247,15 @@ class JpegQueue(Closing):
         """Hold at least one request unless no more will come, and as many as fill a batch if they come soon enough."""
         until_s: float | None = None
         is_stream = False
+        memory = self.engine.memory
         while len(self._held) < MAX_FILES:
-            wait_s = _IDLE_S if self.engine.memory.idle_bytes else None
+            wait_s = _IDLE_S
             if self._held:
                 now_s = time.monotonic()
                 until_s = until_s or now_s + _PATIENCE_S
                 if self._is_over:
                     wait_s = 0
-                elif self.engine.memory.used_blocks >= _BUSY:
+                elif memory.used_blocks >= _BUSY:
                     wait_s = max(0, until_s - now_s)
                 else:
                     wait_s = min(_QUIET_S, max(0, until_s - now_s)) if is_stream else 0
@@ -264,7 +266,8 @@ class JpegQueue(Closing):
             except Empty:
                 if self._held or self._is_over:
                     return
-                self.engine.memory.free_idle()
+                with suppress(CudaError):  # whoever needs the device gets the error
+                    memory.free_idle()
                 continue
             if called is None:
                 self._is_over = True

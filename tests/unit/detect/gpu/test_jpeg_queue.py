@@ -207,6 +207,24 @@ def test_memory_is_freed_if_no_file_comes_for_a_while(
     assert is_on_gpu(later(queue).result())
 
 
+def test_an_error_of_freeing_memory_ends_nothing(
+    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_queue, "_IDLE_S", 0.01)
+    tried = threading.Event()
+
+    def lost() -> None:
+        engine.memory.idle_bytes = 0
+        tried.set()
+        raise CudaError("the context is lost", code=700)
+
+    monkeypatch.setattr(engine.memory, "free_idle", lost)
+    engine.memory.idle_bytes = 100
+    assert is_on_gpu(later(queue).result())
+    assert tried.wait()
+    assert is_on_gpu(later(queue).result())
+
+
 def test_files_of_several_callers_are_decoded_together_and_handed_to_each(queue: JpegQueue, engine: Engine) -> None:
     engine.may_decode.clear()
     begun = later(queue)
