@@ -373,7 +373,12 @@ Status cuEventRecordWithFlags(void* event, void* stream, unsigned flags)
     queue(stream, [=] { static_cast<Event*>(event)->at = now(); });
     return SUCCESS;
 }
-Status cuEventSynchronize(void*) { NEEDS_CONTEXT; return SUCCESS; }
+Status cuEventSynchronize(void* event)
+{
+    NEEDS_CONTEXT;
+    if (timed) sleep_until(static_cast<Event*>(event)->at);
+    return SUCCESS;
+}
 Status cuEventElapsedTime(float* ms, void* start, void* end)
 {
     *ms = (float)(static_cast<Event*>(end)->at - static_cast<Event*>(start)->at);

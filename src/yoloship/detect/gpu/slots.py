@@ -68,6 +68,7 @@ class Slot(Closing):
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
             self.calls = StreamCalls(self.stream)
+            self._done = stack.enter_context(Event(self.stream.device, sleeps=True))
             self._staging = Staging(self.calls, setup.max_batch, setup.cores, setup.copiers)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
@@ -89,13 +90,17 @@ class Slot(Closing):
         with calls:
             staging.send(frames, batch)
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
-            if batch == 1:  # which is short, and whose every microsecond counts
+            is_short = batch == 1  # and every microsecond counts
+            if is_short:
                 recording.launch()
             else:
                 with self._setup.runs.turn(calls):
                     recording.launch()
             letterboxes = [frame.letterbox for frame in frames]  # here, because the GPU is busy
-            calls.wait()
+            if is_short:
+                calls.wait()
+            else:  # the cores have files to read and frames to copy meanwhile
+                calls.wait_asleep(self._done)
         staging.release()
         return recording.read(letterboxes)
 
