@@ -1,7 +1,7 @@
 """Measures `yoloship serve` under load: throughput, latency, overload, a long run, kills and reloads.
 
     python bench/serve_load.py speed MODEL.onnx PHOTO.jpg... [--peer RAW.onnx] [--seconds 10] [--rounds 2] [--json FILE]
-    python bench/serve_load.py speed MODEL.pt --device cuda --clients 128 --processes 4 PHOTO.jpg...
+    python bench/serve_load.py speed MODEL.pt --device cuda --clients 384 --processes 4 PHOTO.jpg...
     python bench/serve_load.py soak MODEL.onnx [--requests 200000] [--pictures 2000]
     python bench/serve_load.py kill MODEL.onnx PHOTO.jpg [--kills 5]
     python bench/serve_load.py reload MODEL.onnx PHOTO.jpg [--reloads 5]
