@@ -62,27 +62,6 @@ def test_quick_items_are_read_once_each_by_few_threads(most: int, monkeypatch: p
     assert work.most <= min(FEW, most)
 
 
-def test_for_two_devices_twice_as_many_threads_read_quick_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_LOOK_S", 1000)
-    count = 2 * FEW
-    together = threading.Barrier(count)
-    work = Work()
-
-    def read(item: int, flush: Callable[[], None]) -> None:
-        if item % readers._CHUNK == 0:
-            together.wait()  # one item of each thread
-        work(item, flush)
-
-    work.until = count * readers._CHUNK
-    threads = Readers[int](16, read, work.hand_over, devices=2)
-    with threads._lock:
-        threads._waiting.extend(range(work.until))
-        threads._start()
-    work.all_done.wait()
-    threads.close(wait=True)
-    assert threads._allowed == count
-
-
 def test_slow_items_are_read_by_as_many_threads_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_LOOK_S", 0)
     monkeypatch.setattr(readers, "_SLOW_S", 0)
