@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from _media_parts import LeftOut, Setting, network_rate
 
+import yoloship
 from yoloship.evaluate.bench_sources import BenchSources
 from yoloship.evaluate.benchmark import BenchCase
 from yoloship.evaluate.cameras import CameraOptions, CameraResult, most_streams
@@ -173,10 +174,26 @@ def video(setting: Setting) -> None:
                 setting.row(f"video over NVDEC alone, {count} files", share, at_least=0.9 if count > 1 else None)
                 slower = min(max(alone), network)
                 setting.row(f"video over the slower of NVDEC and network, {count} files", rates[count] / slower)
+                if count > 1:
+                    _by_float16(setting, paths, max(alone))
         host.prepare()
         rate, frames, _ = _video_rate(host, paths[: min(2, several)])
         setting.row("video, decoded by the CPU, 2 files", rate, "frames/s", frames=frames)
         setting.row("video over decoding by the CPU", rates[several] / rate, "×")
+
+
+def _by_float16(setting: Setting, paths: Sequence[Path], alone: float) -> None:
+    """The same with a network that is faster than the decoders."""
+    model = setting.folder / "float16.onnx"
+    yoloship.export(setting.model, model, precision="float16", batch="dynamic", imgsz=160 if setting.smoke else None)
+    with setting.load(model, decode="gpu") as detector:
+        detector.prepare()
+        network = network_rate(detector, 0.05 if setting.smoke else 0.5)
+        rates = [_video_rate(detector, paths)[0] for _ in range(3)]
+    name = f"{len(paths)} files, network in float16"
+    setting.row("network alone in float16, batch 32", network, "images/s")
+    setting.row(f"video, {name}", max(rates[1:]), "frames/s", rounds=rates)
+    setting.row(f"video over NVDEC alone, {name}", max(rates[1:]) / alone, at_least=0.9)
 
 
 def cameras(setting: Setting) -> None:
