@@ -75,11 +75,6 @@ class Load:
         few_lost = self.lost <= 0.02 * self.frames_per_s and self.complete_ms[2] <= 2 * MOST_P99_MS
         return few_lost and not self.errors and self.frames_per_s >= 0.97 * self.cameras * RATE
 
-    def is_nearly_carried(self) -> bool:
-        """Whether another try may be better: few were lost, and 99 of 100 came within twice the time."""
-        is_late = self.complete_ms[2] > 2 * MOST_P99_MS
-        return not (is_late or self.errors) and self.frames_per_s >= 0.97 * self.cameras * RATE
-
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
