@@ -117,9 +117,10 @@ class _Request(NamedTuple):
 class JpegQueue(Closing):
     """A thread that decodes what waits, in batches.
 
-    A single file is decoded at once. A batch waits for more files for a moment if the network is busy for longer.
-    While the device's memory for images is in use, files wait until some of it is given back. Files that the engine
-    refuses, or that are not sound, go to the host's reader, in threads of their own.
+    A single file is decoded at once. A batch waits for more files for a moment if the network is busy for longer, or if
+    files of a stream come one soon after the other. While too many images, or too large ones, are not done with, files
+    wait until memory is given back. Memory that no file has needed for a while is freed. Files that the engine refuses,
+    or that are not sound, go to the host's reader, in threads of their own.
 
     Args:
         engine: The GPU's; closed with the queue.
