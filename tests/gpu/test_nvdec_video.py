@@ -13,8 +13,9 @@ import pytest
 
 from helpers.nvdec_stand_in import SIZE, StandInAv, StandInFrame
 from helpers.videos import Clip, packets_of, without_stated_order, write_clip
+from yoloship.cuda.nvdec import NvdecDecoder
 from yoloship.cuda.nvdec_video import NvdecVideo, NvdecVideos
-from yoloship.errors import YoloshipError
+from yoloship.errors import InputError, YoloshipError
 from yoloship.images import ImageLimits
 from yoloship.sources.pyav_video import PyavVideo
 from yoloship.sources.video import VideoFiles
@@ -198,6 +199,38 @@ def test_frames_before_what_cannot_be_read_come_though_h264_is_decoded_ahead(nvd
     assert found == expected
     assert "cannot be read further" in str(found[-1][1])
     assert 50 < len(found) < 390
+    gc.collect()
+
+
+def test_if_frames_before_what_cannot_be_read_are_refused_the_cpu_decodes_them(
+    nvdec: Nvdec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = NvdecDecoder.decode
+
+    def decode(decoder: NvdecDecoder, packet: Any) -> list[Any]:
+        if packet is None:
+            raise InputError("is refused", subject="the end")
+        return original(decoder, packet)
+
+    monkeypatch.setattr(NvdecDecoder, "decode", decode)
+    clip = Clip(size=SIZE, gop=300, times_ms=tuple(range(0, 16000, 40)), options={"bf": "0", "crf": "1"})
+    path = write_clip(tmp_path / "a.mkv", clip)
+    told: list[str] = []
+    with ExitStack() as stack:
+        file = stack.enter_context(Broken(path))
+        video = NvdecVideo(nvdec, file, path, "cpu", told.append)
+        stack.callback(video.close)
+        file.ends = 2 * path.stat().st_size // 3
+        times = []
+        for decoded in video.frames(lambda _: True):
+            times.append(decoded.pts)
+            image: Any = decoded.image
+            if hasattr(image, "close"):
+                image.close()
+    assert len(told) == 1
+    assert "decoded by the CPU from frame " in told[0]
+    assert times[:-1] == list(range(0, 40 * (len(times) - 1), 40))
+    assert "cannot be read further" in str(decoded.error)
     gc.collect()
 
 

@@ -224,7 +224,7 @@ class _OnDevice(PyavVideo):
     def _taken_out(self, count: int) -> list[Any]:
         if self._decoder is not None and count:
             with suppress(self._av.FFmpegError):
-                return self._decoder.decode(None)[:count]
+                return self._decode(None)[:count]
         return []
 
     def _image(self, frame: Any, *, wanted: bool) -> Decoded:
