@@ -15,7 +15,6 @@ import ctypes
 import os
 import sys
 import threading
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.stream import Event, Stream
+from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, DependencyError
 
 if TYPE_CHECKING:
@@ -84,10 +83,8 @@ class NvJpeg(Closing):
         self._initialized = 0
         self._calls, self.library = _loaded(device.driver_version)
         self.version = _version(self._calls)
-        self._owned = ExitStack()
+        self._stream = Stream(device)
         try:
-            self._stream = self._owned.enter_context(Stream(device))
-            self._done = self._owned.enter_context(Event(device, sleeps=True))
             with device.current():
                 status = self._calls.nvjpegCreateEx(
                     _HARDWARE, None, None, _INTERPOLATED_CHROMA, ctypes.byref(self._handle)
@@ -138,12 +135,8 @@ class NvJpeg(Closing):
             except BaseException:
                 self._initialized = 0
                 raise
-            finally:  # also after a failure: what was queued still writes to the targets
-                if count > 1:  # for milliseconds
-                    self._stream.record(self._done)
-                    self._done.sync()
-                else:
-                    self._stream.sync()
+            finally:
+                self._stream.sync()  # also after a failure: what was queued still writes to the targets
 
     def close(self) -> None:
         """Wait for the batch in progress, and give everything back. Closing twice is not an error."""
@@ -156,7 +149,7 @@ class NvJpeg(Closing):
                         self._calls.nvjpegJpegStateDestroy(state)
                     if handle:
                         self._calls.nvjpegDestroy(handle)
-            self._owned.close()
+            self._stream.close()
 
 
 def libraries(cuda_version: tuple[int, int]) -> Iterator[tuple[int, str]]:

@@ -29,11 +29,13 @@ class Steps:
         read: Reads a source as an image, as for `in_order`.
         submit: Queues images for the device, each with what gets its answer, also if that is an error. The device runs
             what waits as a batch.
+        devices: That do so.
     """
 
     is_read: Callable[[object], bool]
     read: Callable[[object, Reserve], Any]
     submit: Callable[[Sequence[tuple[Any, Answer]]], None]
+    devices: int = 1
 
 
 class _Flow:
@@ -174,7 +176,7 @@ def in_batches(
                 if not ticket.is_done:
                     ticket.set_exception(error)
 
-    threads = Readers(readers, read, hand_over)
+    threads = Readers(readers, read, hand_over, devices=steps.devices)
     consumer = threading.get_ident()
     try:
         while True:

@@ -62,6 +62,28 @@ def test_quick_items_are_read_once_each_by_few_threads(most: int, monkeypatch: p
     assert work.most <= min(FEW, most)
 
 
+@pytest.mark.parametrize(("devices", "together"), [(1, 8), (2, 32)])
+def test_more_items_are_handed_over_together_for_several_devices(
+    devices: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "_LOOK_S", 1000)
+    counts: list[int] = []
+    ended = threading.Event()
+
+    def hand_over(items: Sequence[int]) -> None:
+        counts.append(len(items))
+        if sum(counts) == 64:
+            ended.set()
+
+    threads = Readers[int](1, lambda *_: None, hand_over, devices=devices)
+    with threads._lock:
+        threads._waiting.extend(range(64))
+        threads._start()
+    ended.wait()
+    threads.close(wait=True)
+    assert counts == [together] * (64 // together)
+
+
 def test_slow_items_are_read_by_as_many_threads_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_LOOK_S", 0)
     monkeypatch.setattr(readers, "_SLOW_S", 0)

@@ -486,7 +486,7 @@ def stream_to_device(
 
     outcomes = in_batches(
         sources if mixed is None else mixed,
-        Steps(is_read, read, submit),
+        Steps(is_read, read, submit, len(gpus)),
         in_flight=pipeline.parallel_runs * pipeline.max_batch + pipeline.files_ahead,
         readers=readers,
         keep_images=keep_images,
