@@ -17,6 +17,7 @@ from yoloship.cuda.nvdec import NvdecDecoder
 from yoloship.cuda.nvdec_video import NvdecVideo, NvdecVideos
 from yoloship.errors import InputError, YoloshipError
 from yoloship.images import ImageLimits
+from yoloship.sources import pyav_video
 from yoloship.sources.pyav_video import PyavVideo
 from yoloship.sources.video import VideoFiles
 
@@ -202,9 +203,11 @@ def test_frames_before_what_cannot_be_read_come_though_h264_is_decoded_ahead(nvd
     gc.collect()
 
 
+@pytest.mark.parametrize("cores", [1, 8])
 def test_if_frames_before_what_cannot_be_read_are_refused_the_cpu_decodes_them(
-    nvdec: Nvdec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nvdec: Nvdec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
+    monkeypatch.setattr(pyav_video, "usable_cores", lambda: cores)  # each thread of a decoder holds frames back
     original = NvdecDecoder.decode
 
     def decode(decoder: NvdecDecoder, packet: Any) -> list[Any]:

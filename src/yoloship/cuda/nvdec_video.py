@@ -146,10 +146,14 @@ class NvdecVideo:
     def _by_cpu(self, is_wanted: Callable[[int], bool], given: int) -> Iterator[Decoded]:
         """All frames behind those that were given already."""
         self._file.seek(0)
-        self._video = PyavVideo(self._file, str(self._path), self._path, limits=self._limits)
-        for place, decoded in enumerate(self._video.frames(lambda place: place >= given and is_wanted(place))):
+        video = self._video = PyavVideo(self._file, str(self._path), self._path, limits=self._limits)
+        breaks_off: Decoded | None = None
+        for place, decoded in enumerate(video.frames(lambda place: place >= given and is_wanted(place))):
             if place >= given:
                 yield decoded
+            breaks_off = decoded if place < given and decoded.error is not None else None
+        if breaks_off is not None:  # sooner than for the GPU, because the CPU's threads hold more frames back
+            yield breaks_off
 
 
 class _NotHereError(Exception):
