@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ from yoloship.images import read_image  # noqa: E402
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from yoloship.results.detections import Detections
 
@@ -281,12 +282,8 @@ def throughput(run: Run, detector: Detector) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for size in (batch, 1):
         pageable = [usual.copy() for _ in range(size)]
-        pinned = threading.local()
-
-        def detect_pinned(size: int = size, pinned: Any = pinned) -> None:
-            if not hasattr(pinned, "frames"):
-                pinned.frames = [run.pinned(detector, usual) for _ in range(size)]
-            detector.detect_batch(pinned.frames)
+        pinned = [[run.pinned(detector, usual) for _ in range(size)] for _ in range(streams)]
+        by_pinned = [partial(detector.detect_batch, frames) for frames in pinned]
 
         def detect_pageable(pageable: Any = pageable) -> None:
             detector.detect_batch(pageable)
@@ -294,7 +291,7 @@ def throughput(run: Run, detector: Detector) -> dict[str, Any]:
         rows: dict[str, list[float]] = {"network": [], "pinned": [], "pageable": []}
         for _ in range(run.arguments.rounds):
             rows["network"].append(network_rate(detector, size, streams, seconds))
-            rows["pinned"].append(rate(detect_pinned, streams, size, seconds))
+            rows["pinned"].append(rate(one_each(by_pinned), streams, size, seconds))
             rows["pageable"].append(rate(detect_pageable, streams, size, seconds))
         row: dict[str, Any] = {name: round(float(np.median(values)), 1) for name, values in rows.items()}
         row["all_rounds"] = {name: [round(value, 1) for value in values] for name, values in rows.items()}
@@ -312,16 +309,20 @@ def throughput(run: Run, detector: Detector) -> dict[str, Any]:
 def network_rate(detector: Detector, batch: int, streams: int, seconds: float) -> float:
     with ExitStack() as stack:
         functions = [stack.enter_context(detector.network(batch)) for _ in range(streams)]
-        mine = threading.local()
-        lock = threading.Lock()
+        return rate(one_each(functions), streams, batch, seconds)
 
-        def work() -> None:
-            if not hasattr(mine, "run"):
-                with lock:
-                    mine.run = functions.pop()
-            mine.run()
 
-        return rate(work, streams, batch, seconds)
+def one_each(functions: Sequence[Callable[[], object]]) -> Callable[[], None]:
+    """Calls one of them in each thread, always the same one there."""
+    left, mine, lock = list(functions), threading.local(), threading.Lock()
+
+    def work() -> None:
+        if not hasattr(mine, "run"):
+            with lock:
+                mine.run = left.pop()
+        mine.run()
+
+    return work
 
 
 def submitted_rate(detector: Detector, image: Any, seconds: float) -> float:
