@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import av
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -70,7 +72,10 @@ def scene(index: int, size: tuple[int, int]) -> Image:
 def write_clip(path: Path, clip: Clip = Clip()) -> Path:
     """Write a video of `scene`; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=clip.container, options=dict(clip.container_options)) as output:
+    with (
+        _same_scheduling(),
+        av.open(str(path), "w", format=clip.container, options=dict(clip.container_options)) as output,
+    ):
         video: Any = output.add_stream(clip.codec, rate=25, options=dict(clip.options))
         video.width, video.height = clip.size
         video.pix_fmt = clip.pixel_format
@@ -89,6 +94,19 @@ def write_clip(path: Path, clip: Clip = Clip()) -> Path:
         if audio is not None:
             _write_tone(output, audio, (max(clip.times_ms) + 40) * AUDIO_RATE // 1000)
     return path
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """SVT-AV1 gives the thread that opens it real-time priority if that is root's; all that it starts inherits it."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _write_tone(output: Any, audio: Any, count: int) -> None:
