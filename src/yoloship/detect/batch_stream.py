@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -211,7 +212,8 @@ def in_batches(
         with flow.lock:
             flow.is_stopped = True
         memory.close()
-        may_wait = threading.get_ident() == consumer  # see `in_order`
+        # See `in_order`. At the end of the process, the threads that would answer do not run any more.
+        may_wait = threading.get_ident() == consumer and not sys.is_finalizing()
         threads.close(wait=may_wait)
         for ticket in pending:
             if may_wait and ticket.is_running:

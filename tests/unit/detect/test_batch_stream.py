@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,24 @@ pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here 
 
 SIZES = (1, 4, 16, 32)
 OPTIONS = DetectOptions()
+
+
+HALF_WAY = """
+from yoloship.detect.batch_stream import Steps, in_batches
+
+answers = []
+
+def submit(images):
+    for _, answer in images:
+        assert answer.set_running_or_notify_cancel()
+        answers.append(answer)
+        if len(answers) == 3:
+            answers[0].set_result(None)  # and nobody answers the others
+
+outcomes = in_batches(range(9), Steps(lambda _: IS_READ, lambda image, _: image, submit), in_flight=4, readers=1,
+                      keep_images=False)
+print(next(outcomes).index)
+"""
 
 
 def image(number: int) -> npt.NDArray[np.uint8]:
@@ -384,3 +404,11 @@ def test_what_is_kept_of_an_image_on_a_device_counts_as_it_lies_on_the_host(devi
     assert budget.held_bytes == image(3).nbytes
     assert list(outcomes) == []
     assert budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_process_ends_in_the_middle_of_a_stream_that_nobody_closes(*, is_read: bool) -> None:
+    """Then the threads that would answer do not run any more."""
+    script = HALF_WAY.replace("IS_READ", str(is_read))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -17,7 +17,7 @@ from yoloship._util.cores import usable_cores
 from yoloship.cuda.device import LOST_CODES, OUT_OF_MEMORY
 from yoloship.detect.gpu.jpeg_engine import MAX_FILES, one_batch
 from yoloship.detect.pipeline import Encoded
-from yoloship.errors import CudaError, SessionError, YoloshipError
+from yoloship.errors import CudaError, SessionError
 from yoloship.images import read_image
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class JpegQueue(Closing):
         # As for `Batcher`, it takes no lock of ours; None says that no more will come.
         self._calls: SimpleQueue[list[_Request] | None] = SimpleQueue()
         self._held: deque[_Request] = deque()
+        self._for_host: deque[_Request] = deque()
         self._has_room = threading.Condition(threading.Lock())
         self.waiting = 0
         self._closed = self._abandoned = self._is_over = self.is_lost = False
@@ -243,6 +244,7 @@ class JpegQueue(Closing):
             requests = [] if self._closed else [request for request in taken if not request.answer.cancelled()]
             if requests or not taken:
                 return requests
+            del taken  # what nobody wants must not live until the next file comes
 
     def _gather(self) -> None:
         """Hold at least one request unless no more will come, and as many as fill a batch if they come soon enough."""
@@ -341,13 +343,21 @@ class JpegQueue(Closing):
     def _to_host(self, requests: Sequence[_Request]) -> None:
         if self._readers is None:
             self._readers = ThreadPoolExecutor(min(_HOST_READERS, usable_cores()), f"{_THREAD_NAME}-host")
-        for request in requests:
-            self._readers.submit(_end_on_host, request)
+        self._for_host.extend(requests)
+        try:
+            for _ in requests:
+                self._readers.submit(self._read_on_host)
+        except RuntimeError:  # the process ends while some thread waits for files, or no thread can be started
+            while self._for_host:
+                self._read_on_host()
 
-
-def _end_on_host(request: _Request) -> None:
-    if not request.answer.cancelled():
-        request.end(_on_host(request.file))
+    def _read_on_host(self) -> None:
+        try:
+            request = self._for_host.popleft()
+        except IndexError:  # another thread has read it
+            return
+        if not request.answer.cancelled():
+            request.end(_on_host(request.file))
 
 
 def _is_own_thread() -> bool:
@@ -358,5 +368,5 @@ def _on_host(file: JpegFile) -> Decoded:
     """The host's judgement, which counts: its image, or its error."""
     try:
         return read_image(file.file)
-    except YoloshipError as error:
+    except Exception as error:  # whoever waits gets it, also if it is not ours
         return error

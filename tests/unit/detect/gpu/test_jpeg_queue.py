@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -260,6 +261,44 @@ def test_a_file_that_is_not_sound_is_judged_by_the_host(queue: JpegQueue) -> Non
     assert str(again) == str(caught.value)
 
 
+def test_an_error_of_the_hosts_reader_that_is_not_ours_reaches_whoever_waits(
+    queue: JpegQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = MemoryError("on purpose")
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(jpeg_queue, "read_image", fail)
+    assert later(queue, CUT).result() is failure
+    assert queue.decode([file_of(CUT)]) == [failure]
+
+
+def test_files_for_the_host_are_read_also_while_the_process_ends_and_no_pool_takes_work(
+    queue: JpegQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("concurrent.futures.thread._shutdown", True)  # as the end of the main thread sets it
+    assert isinstance(later(queue, CUT).result(), ImageError)
+    assert is_on_gpu(later(queue).result())
+
+
+def test_files_for_the_host_are_read_once_each_if_no_thread_can_be_started(
+    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine.has_given_up = True
+    monkeypatch.setattr(jpeg_queue, "usable_cores", lambda: 2)
+    assert isinstance(later(queue, CUT).result(), ImageError)  # by the first of two threads
+    monkeypatch.setattr(threading.Thread, "start", start)
+    together.clear()
+    for future in [later(queue, CUT) for _ in range(8)]:
+        assert isinstance(future.result(), ImageError)
+    queue.close()
+    assert together == [1] * 8
+
+
 def test_waiting_for_a_file_gives_its_image_or_raises_its_error(queue: JpegQueue) -> None:
     assert is_on_gpu(QueuedJpeg(file_of(SOUND), queue).decode_soon())
     with pytest.raises(ImageError, match="JPEG is damaged"):
@@ -320,6 +359,21 @@ def test_what_nobody_wants_any_more_is_not_decoded(queue: JpegQueue, engine: Eng
     assert is_on_gpu(first.result())
     assert is_on_gpu(last.result())
     assert sum(engine.batches) == 2
+
+
+def test_what_nobody_wants_any_more_is_not_kept_until_the_next_file_comes(queue: JpegQueue, engine: Engine) -> None:
+    engine.may_decode.clear()
+    first = later(queue)
+    while not engine.batches:
+        threading.Event().wait(0.01)
+    unwanted = later(queue)
+    assert unwanted.cancel()
+    kept = weakref.ref(unwanted)
+    del unwanted
+    engine.may_decode.set()
+    assert is_on_gpu(first.result())
+    while kept() is not None:  # its callback would keep the detector, whose threads would never end
+        threading.Event().wait(0.01)
 
 
 def test_more_files_than_may_wait_block_their_caller_but_not_the_queues_own_thread(
