@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ class JpegDecoding(Closing):
         self._kernels = kernels
         self.choice = choice
         self._model_name = model_name
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._queue: JpegQueue | None = None
         self._opener: threading.Thread | None = None
@@ -142,6 +144,8 @@ class JpegDecoding(Closing):
 
     def close(self) -> None:
         """Finish the batch in progress, fail what waits, and give everything back. Closing twice is not an error."""
+        if os.getpid() != self._pid:  # a forked child, where a thread that does not run may hold the locks
+            return
         with self._lock:  # which who opens the engine holds
             self._closed = True
             queue = self._queue

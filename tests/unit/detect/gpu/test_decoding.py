@@ -58,6 +58,33 @@ with Device.open() as device, KernelSet(device, trusted_folder("kernels")) as ke
 """
 
 
+FORKED = """
+import os, signal, threading
+from yoloship.detect.gpu import decoding
+from yoloship.errors import CudaError
+
+inside, may_end = threading.Event(), threading.Event()
+
+def open_engine(*_):
+    inside.set()
+    may_end.wait()
+    raise CudaError("on purpose", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
+
+decoding.JpegEngine = open_engine
+jpegs = decoding.JpegDecoding(None, {}, "auto", "model.onnx")
+jpegs.begin()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(600)  # only to end what hangs
+    jpegs.close()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+may_end.set()
+jpegs.close()
+"""
+
+
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs Python with the stand-ins; what it wrote on stdout."""
@@ -108,3 +135,7 @@ def test_the_engine_that_was_demanded_is_opened_for_the_first_jpeg_which_gets_th
     found = run("-c", "import sys; sys.path.insert(0, 'tests')" + VIDEOS, has_library=False).splitlines()
     assert found[0] == "True None"
     assert [line.startswith(refusal) for line in found[1:]] == [True, True]
+
+
+def test_a_forked_child_may_close_it_while_its_parent_opens_the_engine(run: Run) -> None:
+    assert run("-W", "ignore", "-c", FORKED) == "0\n"
