@@ -53,6 +53,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "src")]
 
 from _media_parts import Setting, run_part  # noqa: E402 - the path above leads to it
+from media_table import judged  # noqa: E402 - likewise
 
 Part = tuple[str, "Callable[[Setting], None]", float, int]
 
@@ -256,25 +257,13 @@ def table(report: dict[str, Any]) -> str:
     for name, part in report["parts"].items():
         lines.append(f"{name}: {part['ended']} ({part['seconds']} s)")
         for row in part["rows"]:
-            bound = _bound(row)
+            bound, is_met = judged(row)
             if bound:
-                verdict = ("met" if _is_met(row) else "MISSED") if report["judged"] else "not judged"
+                verdict = ("met" if is_met else "MISSED") if report["judged"] else "not judged"
                 lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']:8} {bound:10} {verdict}")
             else:
                 lines.append(f"  {row['name']:58} {row['value']:>10.4g} {row['unit']}")
     return "\n".join(lines)
-
-
-def _bound(row: dict[str, Any]) -> str:
-    if row["at_least"] is not None:
-        return f"≥ {row['at_least']:g}"
-    return "" if row["at_most"] is None else f"≤ {row['at_most']:g}"
-
-
-def _is_met(row: dict[str, Any]) -> bool:
-    if row["at_least"] is not None:
-        return bool(row["value"] >= row["at_least"])
-    return bool(row["value"] <= row["at_most"])
 
 
 def camera_bars(report: dict[str, Any]) -> list[Any]:

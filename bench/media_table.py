@@ -57,8 +57,9 @@ def table(reports: list[dict[str, Any]]) -> str:
     lines += ["| | wanted | found | |", "| --- | --- | --- | --- |"]
     for words, name, start in GOALS:
         row = next((row for row in parts_of.get(name, {"rows": ()})["rows"] if row["name"].startswith(start)), None)
-        wanted, verdict = ("", "not measured") if row is None else judged(row)
-        if verdict and row is not None and not all(report.get("judged", True) for report in reports):
+        wanted, is_met = ("", None) if row is None else judged(row)
+        verdict = "not measured" if row is None else "" if is_met is None else "met" if is_met else "**missed**"
+        if is_met is not None and not all(report.get("judged", True) for report in reports):
             verdict = "not judged"
         lines.append(f"| {words} | {wanted} | {'' if row is None else _value(row)} | {verdict} |")
     for report in reports:
@@ -70,14 +71,14 @@ def table(reports: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def judged(row: dict[str, Any]) -> tuple[str, str]:
-    """The bound of a row, and whether it is met; two empty texts for a row without one."""
+def judged(row: dict[str, Any]) -> tuple[str, bool | None]:
+    """The bound of a row, and whether it is met; an empty text and None for a row without one."""
     least, most = row["at_least"], row["at_most"]
     if least is not None:
-        return f"≥ {least:g}", "met" if row["value"] >= least else "**missed**"
+        return f"≥ {least:g}", row["value"] >= least
     if most is not None:
-        return f"≤ {most:g}", "met" if row["value"] <= most else "**missed**"
-    return "", ""
+        return f"≤ {most:g}", row["value"] <= most
+    return "", None
 
 
 def _value(row: dict[str, Any]) -> str:

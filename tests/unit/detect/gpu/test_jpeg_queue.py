@@ -124,6 +124,17 @@ def later(queue: JpegQueue, data: bytes = SOUND, **how: Any) -> Future[Any]:
     return future
 
 
+def one_that_nobody_wants(queue: JpegQueue, engine: Engine) -> tuple[Future[Any], Future[Any]]:
+    """A file that waits in the engine, which is to go on, and one behind it that is cancelled."""
+    engine.may_decode.clear()
+    first = later(queue)
+    while not engine.batches:
+        threading.Event().wait(0.01)
+    unwanted = later(queue)
+    assert unwanted.cancel()
+    return first, unwanted
+
+
 def answered(found: Sequence[tuple[Future[Any], Any]]) -> None:
     together.append(len(found))
     for future, one in found:
@@ -348,12 +359,7 @@ def test_an_engine_that_has_given_up_is_not_asked(queue: JpegQueue, engine: Engi
 
 
 def test_what_nobody_wants_any_more_is_not_decoded(queue: JpegQueue, engine: Engine) -> None:
-    engine.may_decode.clear()
-    first = later(queue)
-    while not engine.batches:
-        threading.Event().wait(0.01)
-    unwanted = later(queue)
-    assert unwanted.cancel()
+    first, _ = one_that_nobody_wants(queue, engine)
     last = later(queue)
     engine.may_decode.set()
     assert is_on_gpu(first.result())
@@ -362,12 +368,7 @@ def test_what_nobody_wants_any_more_is_not_decoded(queue: JpegQueue, engine: Eng
 
 
 def test_what_nobody_wants_any_more_is_not_kept_until_the_next_file_comes(queue: JpegQueue, engine: Engine) -> None:
-    engine.may_decode.clear()
-    first = later(queue)
-    while not engine.batches:
-        threading.Event().wait(0.01)
-    unwanted = later(queue)
-    assert unwanted.cancel()
+    first, unwanted = one_that_nobody_wants(queue, engine)
     kept = weakref.ref(unwanted)
     del unwanted
     engine.may_decode.set()
