@@ -361,9 +361,10 @@ def several(setting: Setting) -> None:
     if len(gpus) < 2:
         raise LeftOut(f"there are not two GPUs here, but {len(gpus)}")
     names = files.folder_of_photos(setting.data, setting.folder, setting.pick(3000, 24))
+    times = setting.pick(3, 1)  # longer than `folder`, so that the last batches, which one GPU runs, count for less
     kinds: dict[str, list[Any]] = {
-        "arrays": [read_image(name) for name in names[:3]] * (len(names) // 3),
-        "files": names,
+        "arrays": [read_image(name) for name in names[:3]] * (times * len(names) // 3),
+        "files": names * times,
     }
     one: dict[str, float] = {}
     for count, words in ((1, "one GPU"), (2, "two GPUs"), (4, "four GPUs")):

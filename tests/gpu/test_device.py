@@ -255,23 +255,6 @@ def test_quick_calls_order_two_streams(device: Device) -> None:
         np.testing.assert_array_equal(found, numbers)
 
 
-def test_a_thread_that_sleeps_wakes_up_when_all_work_is_done(device: Device) -> None:
-    numbers = np.arange(1 << 22, dtype=np.uint32)
-    size = numbers.nbytes
-    with (
-        Stream(device) as stream, Event(device, sleeps=True) as done, StreamCalls(stream) as calls,
-        PinnedBuffer(device, size) as source, PinnedBuffer(device, size) as target,
-        DeviceBuffer(device, size) as middle,
-    ):  # fmt: skip
-        found = target.array(np.uint32, numbers.shape)
-        for turn in range(3):  # the same event each time
-            source.array(np.uint32, numbers.shape)[...] = numbers + turn
-            calls.upload(middle.pointer, source.pointer, size)
-            download(stream, found, middle.pointer)
-            calls.wait_asleep(done)
-            np.testing.assert_array_equal(found, numbers + turn)
-
-
 def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:
     no_event: Any = SimpleNamespace(address=0)
     with Stream(device) as stream, StreamCalls(stream) as calls, pytest.raises(CudaError) as caught:

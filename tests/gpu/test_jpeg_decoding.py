@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
@@ -268,6 +268,17 @@ def test_by_itself_the_engine_is_opened_beside_the_first_files(make: Make) -> No
         same(outcome.unwrap(), expected)
     assert before == 0
     assert detector.decoding.images == "gpu"
+
+
+def test_files_of_a_stream_wait_until_the_engine_is_open(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_host(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("the host decodes")
+
+    data = jpegs.encoded(jpegs.picture(70, 90))
+    expected = make("cpu")(data)
+    monkeypatch.setattr("yoloship.detect.gpu.pipeline.read_image", no_host)
+    for outcome in make("auto").stream([data] * 20):
+        same(outcome.unwrap(), expected)
 
 
 def test_memory_for_images_is_freed_when_no_file_has_come_for_a_while(

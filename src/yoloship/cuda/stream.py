@@ -129,17 +129,13 @@ class Event(Resource):
     Args:
         device: The device on which it is used.
         timing: Whether `elapsed_ms` can use it.
-        sleeps: Whether a thread that waits for it sleeps. Otherwise it asks the device again and again, which keeps
-            one of the host's cores busy, and notices the mark some microseconds earlier.
     """
 
     __slots__ = ("_flags",)
 
-    def __init__(self, device: Device, *, timing: bool = False, sleeps: bool = False) -> None:
+    def __init__(self, device: Device, *, timing: bool = False) -> None:
         flags = driver().CUevent_flags
         self._flags = int(flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING)
-        if sleeps:
-            self._flags |= int(flags.CU_EVENT_BLOCKING_SYNC)
         super().__init__(device, "event")
 
     def _acquire(self) -> Any:
@@ -275,7 +271,7 @@ class StreamCalls:
 
     __slots__ = (
         "_context", "_copy", "_handle", "_hold", "_launch", "_ok", "_pid", "_pop", "_popped", "_push", "_record",
-        "_stream", "_wait", "_wait_event", "stream",
+        "_stream", "_wait", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream) -> None:
@@ -295,7 +291,6 @@ class StreamCalls:
         self._record = quick("cuEventRecord", pointer, pointer)
         self._hold = quick("cuStreamWaitEvent", pointer, pointer, ctypes.c_uint)
         self._wait = bindings.cuStreamSynchronize
-        self._wait_event = bindings.cuEventSynchronize
         self._pid = os.getpid()
 
     def __enter__(self) -> Self:
@@ -353,20 +348,6 @@ class StreamCalls:
         (status,) = self._wait(self._handle)
         if status is not self._ok:
             raise failure(int(status), status.name, "cuStreamSynchronize", "stream")
-
-    def wait_asleep(self, event: Event) -> None:
-        """Do the same without keeping a core of the host busy, for work that takes milliseconds.
-
-        Args:
-            event: Marks the end of the work; made with ``sleeps=True``, and used by one thread at a time.
-
-        Raises:
-            CudaError: the work failed, or the device is lost.
-        """
-        self.record(event)
-        (status,) = self._wait_event(event.handle)
-        if status is not self._ok:
-            raise failure(int(status), status.name, "cuEventSynchronize", "stream")
 
 
 def stream_address(stream: object) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.cache import trusted_folder
@@ -105,15 +105,20 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
 def _on_several(model: Path | bytes, ordinals: Sequence[int], choices: _Choices) -> Pipeline:
     if len(ordinals) == 1:
         return _on_one(model, ordinals[0], choices)
+    from yoloship.detect.gpu.filling import FEW_THREADS
     from yoloship.detect.gpu.several import SeveralGpus
 
+    tuning = replace(choices.tuning, copy_threads=min(choices.tuning.copy_threads, FEW_THREADS))
+    choices = replace(choices, tuning=tuning)
     with ExitStack() as stack:
-        pipeline = SeveralGpus([stack.enter_context(_on_one(model, ordinal, choices)) for ordinal in ordinals])
+        pipeline = SeveralGpus(
+            [stack.enter_context(_on_one(model, ordinal, choices, len(ordinals))) for ordinal in ordinals]
+        )
         stack.pop_all()
     return pipeline
 
 
-def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
+def _on_one(model: Path | bytes, ordinal: int, choices: _Choices, gpus: int = 1) -> Pipeline:
     from yoloship.cuda.compiler import KernelSet
     from yoloship.detect.gpu.decoding import JpegDecoding
     from yoloship.detect.gpu.pipeline import CudaPipeline
@@ -123,7 +128,7 @@ def _on_one(model: Path | bytes, ordinal: int, choices: _Choices) -> Pipeline:
         device = _device(stack, model, ordinal, name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         options = RunOptions(choices.precision, model_name=name)
-        jpegs = stack.enter_context(JpegDecoding(device, kernels, choices.decode, name))
+        jpegs = stack.enter_context(JpegDecoding(device, kernels, choices.decode, name, gpus))
         jpegs.begin()  # which takes about as long as opening the network
         session = stack.enter_context(_open(model, device, options, choices.runtime))
         info = _recognised(session, name, choices.class_names, imgsz, transform)

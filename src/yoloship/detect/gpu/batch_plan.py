@@ -201,8 +201,30 @@ class _Timed:
     graphs: tuple[Graph, ...]
 
 
+class Pace:
+    """How long runs take.
+
+    Attributes:
+        usual_s: Seconds of the quicker one of the last two, because one that makes something takes far longer; 0 until
+            there are two.
+    """
+
+    __slots__ = ("_last_s", "usual_s")
+
+    def __init__(self) -> None:
+        self.usual_s = self._last_s = 0.0
+
+    def note(self, took_s: float) -> None:
+        """Note a run."""
+        self.usual_s, self._last_s = min(took_s, self._last_s), took_s
+
+
 class Recording:
-    """The chain for one set of options."""
+    """The chain for one set of options.
+
+    Attributes:
+        pace: How long its runs take, as its user notes.
+    """
 
     def __init__(self, plan: Plan, options: DetectOptions, tables: Tables, front: Front) -> None:
         self._plan = plan
@@ -218,6 +240,7 @@ class Recording:
             self._graphs = self._record(stack)
             self._owned = stack.pop_all()
         self._timed: _Timed | None = None
+        self.pace = Pace()
 
     def suits(self, options: DetectOptions, tables: Tables, front: Front) -> bool:
         """Whether it was made for these very options."""

@@ -35,17 +35,19 @@ class JpegDecoding(Closing):
         device: The GPU.
         kernels: A `KernelSet` of that device, open longer than this.
         choice: With ``gpu``, JPEG files wait until the engine is open, and none is decoded if that fails. With
-            ``auto``, the CPU decodes until then. ``cpu`` never opens it.
+            ``auto``, files of a stream wait, and the CPU decodes others until then. ``cpu`` never opens it.
         model_name: For messages.
+        gpus: That this process uses.
 
     Attributes:
         choice: As above.
     """
 
     def __init__(
-        self, device: Device, kernels: Mapping[str, Launchable], choice: DecodeChoice, model_name: str
+        self, device: Device, kernels: Mapping[str, Launchable], choice: DecodeChoice, model_name: str, gpus: int = 1
     ) -> None:
         self._device = device
+        self._gpus = gpus
         self._kernels = kernels
         self.choice = choice
         self._model_name = model_name
@@ -123,8 +125,13 @@ class JpegDecoding(Closing):
         """Whether the GPU's context was lost while it decoded."""
         return self._queue is not None and self._queue.is_lost
 
-    def taken(self, file: ImageFile) -> QueuedJpeg | None:
+    def taken(self, file: ImageFile, *, of_stream: bool = False) -> QueuedJpeg | None:
         """A file in the form that the engine decodes; None if the host's reader must decode it.
+
+        Args:
+            file: The file.
+            of_stream: Whether more will come. Then it waits until the engine is open: the network is not ready before,
+                and to pin memory for images of the host would hold up both.
 
         Raises:
             YoloshipError: as `queue`, if the choice is ``gpu``.
@@ -132,7 +139,7 @@ class JpegDecoding(Closing):
         if file.header.format != "JPEG":
             return None
         if not self._is_settled:
-            if self._is_demanded:
+            if self._is_demanded or of_stream:
                 self.queue()
             else:
                 self.begin()
@@ -153,7 +160,7 @@ class JpegDecoding(Closing):
             queue.close()
 
     def _open(self) -> None:
-        self._queue = queue = JpegQueue(JpegEngine(self._device, self._kernels), self._model_name)
+        self._queue = queue = JpegQueue(JpegEngine(self._device, self._kernels), self._model_name, self._gpus)
         weakref.finalize(self, queue.abandon).atexit = False  # its thread keeps the engine otherwise
         self._is_settled = True
         _logger.info("JPEGs are decoded on %s by %s", self._device, queue.engine.library)

@@ -46,8 +46,8 @@ _IDLE_S: Final = 5.0
 _PATIENCE_S: Final = 10e-3
 """How long a batch waits for more files meanwhile; each batch costs Python about as much as ten files."""
 _TOGETHER: Final = 4
-"""If so many files wait, and the last is of a stream, a batch waits for those that come soon, even if the network is
-not busy. Otherwise a host that only just keeps up has small batches, which make it fall behind."""
+"""If so many files wait for one of several GPUs, and the last is of a stream, a batch waits for those that come soon,
+also if the network is not busy. Otherwise a host that just keeps up has small batches, which make it fall behind."""
 _QUIET_S: Final = 5e-3
 """After this time without another file, no more are waited for."""
 _HOST_READERS: Final = 8
@@ -117,22 +117,24 @@ class _Request(NamedTuple):
 class JpegQueue(Closing):
     """A thread that decodes what waits, in batches.
 
-    A single file is decoded at once. A batch waits for more files for a moment if the network is busy for longer, or if
-    files of a stream come one soon after the other. While too many images, or too large ones, are not done with, files
-    wait until memory is given back. Memory that no file has needed for a while is freed. Files that the engine refuses,
-    or that are not sound, go to the host's reader, in threads of their own.
+    A single file is decoded at once. A batch waits for more files for a moment if the network is busy for longer; with
+    several GPUs, also if files of a stream come one soon after the other. While too many images, or too large ones, are
+    not done with, files wait until memory is given back. Memory that no file needs for a while is freed. The host's
+    reader takes files that the engine refuses, or that are not sound, in threads of their own.
 
     Args:
         engine: The GPU's; closed with the queue.
         model_name: For messages.
+        gpus: That this process uses.
 
     Attributes:
         is_lost: Whether the GPU's context was lost in a batch.
         waiting: Files that wait.
     """
 
-    def __init__(self, engine: JpegEngine, model_name: str) -> None:
+    def __init__(self, engine: JpegEngine, model_name: str, gpus: int = 1) -> None:
         self.engine = engine
+        self._together = _TOGETHER if gpus > 1 else MAX_FILES
         self._model_name = model_name
         # As for `Batcher`, it takes no lock of ours; None says that no more will come.
         self._calls: SimpleQueue[list[_Request] | None] = SimpleQueue()
@@ -276,7 +278,7 @@ class JpegQueue(Closing):
                 self._is_over = True
             else:
                 self._held.extend(called)
-                is_stream = len(self._held) >= _TOGETHER and getattr(called[0].answer, "is_of_stream", False)
+                is_stream = len(self._held) >= self._together and getattr(called[0].answer, "is_of_stream", False)
 
     def _decode(self, requests: list[_Request]) -> None:
         """Decode as many of the requests as have room, and hold the others back."""

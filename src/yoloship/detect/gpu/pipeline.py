@@ -208,7 +208,7 @@ class CudaPipeline(Pipeline):
             found = as_image(image, reserve, channels=channels, read=open_image)
         if isinstance(found, ImageFile):
             self.check_process()
-            return self._jpegs.taken(found) or read_image(found, reserve=reserve), "bgr"
+            return self._jpegs.taken(found, of_stream=reserve is not None) or read_image(found, reserve=reserve), "bgr"
         return found, "bgr"
 
     @property

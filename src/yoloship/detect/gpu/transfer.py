@@ -153,7 +153,7 @@ class CudaTuning:
         max_batch: Maximum number of images in a run, if the network's batch is dynamic.
         plans: How many combinations of batch size and canvas a slot keeps ready.
         copy_threads: Threads that copy the frames of batches from ordinary to pinned memory; no more than there are
-            cores. A lone frame is copied by OpenCV's threads.
+            cores, and at most three for each of several GPUs. A lone frame is copied by OpenCV's threads.
         transfer: How frames are transferred to the device.
         on_full_memory: What to do if a batch does not fit into the device's memory: ``raise``, or ``halve`` it.
 

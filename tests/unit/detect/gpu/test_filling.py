@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yoloship.detect.gpu import filling
-from yoloship.detect.gpu.filling import Copiers, fill, staged_hw
+from yoloship.detect.gpu.filling import Copiers, Piece, fill, staged_hw
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import RowPick
 from yoloship.letterbox import Letterbox
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-
-    from yoloship.detect.gpu.filling import Piece
 
 
 @pytest.mark.parametrize("hw", [(50, 120), (300, 90), (256, 90), (1, 3)])
@@ -155,13 +153,25 @@ def test_a_thread_without_pieces_begins_the_next_batch(monkeypatch: pytest.Monke
     frames = [Frame(np.full((50, 120, 3), n, np.uint8), box, "copied") for n in range(4)]
     first, second = np.zeros(4 * 18_000, np.uint8), np.zeros(4 * 18_000, np.uint8)
     with Copiers(2) as copiers, ThreadPoolExecutor(1) as pool:
-        pieces = copiers.pieces([(frame, 18_000) for frame in frames], 0)
+        pieces = [Piece([frame], 18_000 * n, 18_000) for n, frame in enumerate(frames)]
         earlier = pool.submit(copied, copiers, pieces, first)
         begun.wait()
         assert len(copied(copiers, pieces, second)) == 4
         assert len(earlier.result()) == 4
     np.testing.assert_array_equal(first, second)
     assert first[-1] == 3
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 1), (2, 2), (3, 3), (4, 12), (8, 24)])
+def test_few_threads_have_one_piece_each(threads: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_PIECE_BYTES", 1)
+    box = Letterbox.fixed((50, 120), (64, 96))
+    frames = [Frame(np.full((50, 120, 3), n, np.uint8), box, "copied") for n in range(24)]
+    pinned = np.zeros(24 * 18_000, np.uint8)
+    with Copiers(threads) as copiers:
+        pieces = copiers.pieces([(frame, 18_000) for frame in frames], 0)
+        assert len(pieces) == len(copied(copiers, pieces, pinned)) == count
+    assert pinned[::18_000].tolist() == list(range(24))
 
 
 def test_a_frame_that_is_larger_than_a_piece_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

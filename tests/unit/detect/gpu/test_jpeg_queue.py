@@ -185,18 +185,24 @@ def test_a_batch_waits_for_more_files_only_while_enough_images_are_on_their_way(
     assert is_on_gpu(later(queue).result())
 
 
-def test_files_of_a_stream_that_come_together_wait_for_more_even_if_the_network_is_not_busy(
-    queue: JpegQueue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_with_several_gpus_files_of_a_stream_wait_for_more_even_if_the_network_is_not_busy(
+    gpus: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jpeg_queue, "_PATIENCE_S", 1000)
     monkeypatch.setattr(jpeg_queue, "_QUIET_S", 1000)
-    files = [QueuedJpeg(file_of(SOUND), queue) for _ in range(MAX_FILES)]
-    ends: list[Future[Any]] = [OfStream() for _ in files]
-    for part in (slice(0, 4), slice(4, 5), slice(5, 20), slice(20, MAX_FILES)):
-        queue.put_all(list(zip(files[part], ends[part], strict=True)), answered)
-        threading.Event().wait(0.01)
-    assert all(is_on_gpu(future.result()) for future in ends)
-    assert engine.batches == [MAX_FILES]
+    queue_of: Any = JpegQueue
+    with queue_of(engine, "model.onnx", gpus) as queue:
+        files = [QueuedJpeg(file_of(SOUND), queue) for _ in range(MAX_FILES)]
+        ends: list[Future[Any]] = [OfStream() for _ in files]
+        for part in (slice(0, 4), slice(4, 5), slice(5, 20), slice(20, MAX_FILES)):
+            queue.put_all(list(zip(files[part], ends[part], strict=True)), answered)
+            if gpus == 1:
+                assert is_on_gpu(ends[part][-1].result())
+            else:
+                threading.Event().wait(0.01)
+        assert all(is_on_gpu(future.result()) for future in ends)
+    assert engine.batches == ([MAX_FILES] if gpus > 1 else [4, 1, 15, 12])
 
 
 def test_no_batch_begins_while_many_images_are_not_done_with(queue: JpegQueue, engine: Engine) -> None:

@@ -148,10 +148,10 @@ def test_for_a_long_stream_as_many_slots_are_made_ready_as_keep_the_gpu_busy() -
     rig = Rig(*slots)
     rig.readiness.begin(8 * 32, HW, OPTIONS)
     wait_until_none_is_made()
-    assert [slot.ready for slot in slots] == [{(32, HW)}] * 3 + [set()]
+    assert [slot.ready for slot in slots] == [{(32, HW)}] * 2 + [set()] * 2
     rig.readiness.begin(8 * 32 - 1, HW, OPTIONS)
     wait_until_none_is_made()
-    assert not slots[3].ready
+    assert not slots[2].ready
 
 
 def test_what_is_missed_often_is_made_ready_beside() -> None:
@@ -180,10 +180,10 @@ def test_slots_that_are_waited_for_often_get_company_until_all_are_alike() -> No
     assert rig.pool.take_lacking(lambda slot: (32, HW) not in slot.ready) is None
 
 
-@pytest.mark.parametrize(("are_resident", "in_the_end"), [(True, 3), (False, 4)])
+@pytest.mark.parametrize(("are_resident", "in_the_end"), [(True, 2), (False, 3)])
 def test_images_on_the_device_get_no_more_slots_than_keep_it_busy(are_resident: bool, in_the_end: int) -> None:
-    slots = [Slot([32]) for _ in range(3)]
-    rig = Rig(*slots, Slot(), made=3)
+    slots = [Slot([32]) for _ in range(2)]
+    rig = Rig(*slots, Slot(), made=2)
     for _ in range(8):
         taken = [rig.readiness.take(32, HW, OPTIONS)[0] for _ in slots]
 
