@@ -387,7 +387,7 @@ PARTS = (
     ("file", file, 30, 1),
     ("equal", equal, 40, 1),
     ("shares", shares, 110, 2),
-    ("several", several, 60, 2),
+    ("several", several, 75, 2),
 )
 """Name, what measures it, the most seconds that it may take, and in which half it is; 3 is in neither."""
 

@@ -205,7 +205,7 @@ def cameras(setting: Setting) -> None:
     group = _cameras.encoded_group(setting.data / files.PHOTOS[2], hw)
     seconds, most = setting.pick(4, 1), setting.pick(96, 2)
     for way in ("auto", "cpu") if setting.device != "cpu" else ("cpu",):
-        how, first = ("decoded by the CPU", 8) if way == "cpu" else ("one GPU", 32)
+        how, first = ("decoded by the CPU", 8) if way == "cpu" else ("one GPU", 64)
         with setting.load(decode=way) as detector:
             detector.prepare()
             known: dict[int, _cameras.Load] = {}
@@ -337,7 +337,7 @@ def held(setting: Setting) -> None:
 
 
 PARTS = (
-    ("video", video, 75, 1),
+    ("video", video, 110, 1),
     ("cameras", cameras, 165, 2),
     ("soak", soak, 50, 2),
     ("held", held, 100, 1),
