@@ -12,7 +12,7 @@ on three times as fast instead. Prints for each round:
 - microseconds of this process's processor time for each file, in Python and in the system;
 - how often a thread gave up its core to wait for something, for each file: nearly always for Python's lock;
 - images of each run of the network, and files of each batch of the decoder;
-- processor time by thread.
+- processor time and waits by thread.
 """
 
 from __future__ import annotations
@@ -136,9 +136,13 @@ def _round(kind: str, detector: Any, sources: Sequence[Any], alone: float, batch
         + "; ".join(f"{name} {_sizes(counts)}" for name, counts in batches.items())
     )
     spent: collections.Counter[str] = collections.Counter()
-    for thread, used_ns in after.items():
-        spent[thread.rstrip("0123456789_-")] += used_ns - before.get(thread, 0)
-    print("   ", ", ".join(f"{name} {ns / count / 1e3:.0f}" for name, ns in spent.most_common()), flush=True)
+    waited: collections.Counter[str] = collections.Counter()
+    for thread, (used_ns, waits_then) in after.items():
+        name, (used_before_ns, waits_before) = thread.rstrip("0123456789_-"), before.get(thread, (0, 0))
+        spent[name] += used_ns - used_before_ns
+        waited[name] += waits_then - waits_before
+    each = [f"{name} {ns / count / 1e3:.0f} us, {waited[name] / count:.2f}" for name, ns in spent.most_common()]
+    print("   ", "; ".join(each), flush=True)
 
 
 def _sizes(counts: collections.Counter[int]) -> str:
@@ -146,15 +150,16 @@ def _sizes(counts: collections.Counter[int]) -> str:
     return f"{sum(size * count for size, count in counts.items()) / whole:.1f} ({whole})"
 
 
-def _used() -> dict[str, int]:
-    """Nanoseconds of processor time by thread."""
+def _used() -> dict[str, tuple[int, int]]:
+    """Nanoseconds of processor time, and how often it gave up its core to wait, by thread."""
     found = {}
     for thread in threading.enumerate():
         try:
-            text = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
+            task = Path(f"/proc/self/task/{thread.native_id}")
+            used_ns, status = int((task / "schedstat").read_text().split()[0]), (task / "status").read_text()
         except OSError:
             continue
-        found[thread.name] = int(text.split()[0])
+        found[thread.name] = used_ns, int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
     return found
 
 
