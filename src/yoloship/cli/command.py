@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from yoloship.cli.other_tools import advice_for
 from yoloship.cli.output import print_err_text, print_text
 
 if TYPE_CHECKING:
@@ -110,12 +111,21 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Without arguments, show the help and end as wrong usage, unless the command can start without arguments.
 
-        An option that may not be repeated is refused if it is: the last of its values would count otherwise.
+        An option that may not be repeated is refused if it is: the last of its values would count otherwise. For an
+        option of YOLOv5's or Ultralytics' tools, the error says what to write instead.
         """
         if not args and not self.starts_bare and not ctx.resilient_parsing:
             print_err_text(ctx.get_help())
             ctx.exit(2)
-        given = [one for one in self.make_parser(ctx).parse_args(list(args))[2] if isinstance(one, click.Option)]
+        try:
+            found = self.make_parser(ctx).parse_args(list(args))[2]
+        except click.NoSuchOption as error:
+            own = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+            advice = advice_for(error.option_name, own)
+            if advice is None:
+                raise
+            raise click.UsageError(f"No such option {error.option_name!r}. {advice}", ctx) from error
+        given = [one for one in found if isinstance(one, click.Option)]
         for one in given:
             takes_one = not one.multiple and (not one.is_flag or one.secondary_opts)
             if takes_one and given.count(one) > 1:
