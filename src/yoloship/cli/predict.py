@@ -473,6 +473,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if images.is_live or any(value is not None for value in given_live.values()):
             live_options.refuse_without_effect(images, given_live)
             draw = draw and output_dir is not None  # a video without an end, only if it is asked for
+        if draw and (images.has_videos or images.is_live):
+            from yoloship.sinks.mp4 import load_encoder
+
+            load_encoder()  # if it is missing, say so before the network runs on all frames
         page = stack.enter_context(live_options.opened_page(show_at, style)) if show else None
         for note in images.notes:
             print_err(note)

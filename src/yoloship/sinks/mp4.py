@@ -173,13 +173,16 @@ def load_encoder() -> Any:
     Raises:
         DependencyError: it is not installed, or has no such encoder.
     """
-    av = load_av("writing annotated videos")
+    name, hint = "writing annotated videos", f"{VIDEO_HINT}, or give --no-draw"
+    try:
+        av = load_av(name)
+    except DependencyError as error:
+        raise DependencyError("needs PyAV", subject=name, hint=hint) from error
     try:
         av.Codec(ENCODER, "w")
     except ValueError as error:  # `UnknownCodecError` is one
         raise DependencyError(
-            f"cannot write annotated videos: the installed PyAV has no encoder {ENCODER!r}",
-            hint=f"{VIDEO_HINT}, or give --no-draw",
+            f"cannot write annotated videos: the installed PyAV has no encoder {ENCODER!r}", hint=hint
         ) from error
     return av
 

@@ -32,7 +32,7 @@ _logger = logging.getLogger("yoloship.sources")
 
 FRAMES_AHEAD: Final = 2
 """Decoded frames that wait for the detector, besides the one that is being decoded."""
-WITHOUT_PYAV: Final = f"videos are read by OpenCV, which keeps no sound and does not tell damaged frames; {VIDEO_HINT}"
+WITHOUT_PYAV: Final = f"OpenCV reads the videos: without sound, and without detecting damaged frames; {VIDEO_HINT}"
 
 
 @dataclass(eq=False)

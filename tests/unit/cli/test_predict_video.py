@@ -83,6 +83,20 @@ def test_a_video_that_would_be_replaced_is_said_once_and_the_rest_is_written() -
     assert len(records()) == 12
 
 
+def test_without_pyav_a_video_is_refused_before_the_run_unless_it_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("yoloship.sources.video.has_pyav", lambda: False)
+    ran = run("predict", "cat.onnx", "clip.mp4", "--jsonl", "found.jsonl")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "error: writing annotated videos: needs PyAV; pip install 'yoloship[video]', or give --no-draw\n"
+    )
+    assert not Path("found.jsonl").exists()
+    ran = run("predict", "cat.onnx", "clip.mp4", "--jsonl", "found.jsonl", "--no-draw")
+    assert ran.code == 0
+    assert len(records()) == 12
+
+
 def test_the_video_itself_is_never_replaced() -> None:
     before = Path("clip.mp4").read_bytes()
     ran = run("predict", "cat.onnx", "clip.mp4", "-o", ".", "--overwrite")
