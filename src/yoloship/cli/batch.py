@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli.command import (
     COUNT,
@@ -356,7 +357,9 @@ def _watched(work: Iterator[tuple[int, Counts]], opened: Batch, before: Counts, 
             )
         raise
     if not given["quiet"]:
-        print_err(f"{tally.seen} images in {pace.elapsed_s:.1f} s, {tally.seen / pace.elapsed_s:.1f} a second")
+        print_err(
+            f"{counted(tally.seen, 'image')} in {pace.elapsed_s:.1f} s, {tally.seen / pace.elapsed_s:.1f} a second"
+        )
     return before
 
 
@@ -367,10 +370,8 @@ def _report(opened: Batch, counts: Counts, given: dict[str, Any]) -> None:
         click.exceptions.Exit: more images failed than `--max-failed` allows.
     """
     if not given["quiet"]:
-        parts = len(opened.manifest.parts)
-        print_err(
-            f"{opened.folder.subject}: {counts.images} images in {parts} parts; {counted_objects(counts.objects)}"
-        )
+        images, parts = counted(counts.images, "image"), counted(len(opened.manifest.parts), "part")
+        print_err(f"{opened.folder.subject}: {images} in {parts}; {counted_objects(counts.objects)}")
     if counts.failed:
         print_err(f"error: {counts.failed} of {counts.images} images failed")
         if counts.failed > given["max_failed"] * counts.images:

@@ -329,7 +329,7 @@ def _facts(one: Validation) -> Iterator[tuple[str, str]]:
             yield "precision, recall", "nothing is right at any confidence"
         else:
             best = " (the best mean F1)" if one.confidence == one.best_confidence else " (--at)"
-            yield "precision, recall", f"from a confidence of {one.confidence:.3f} on{best}"
+            yield "precision, recall", f"at a confidence of {one.confidence:.3f} or more{best}"
     if one.coco is not None and one.rules == "coco":
         numbers = one.coco
         yield "mAP75", _figure(numbers.ap75)

@@ -451,7 +451,7 @@ def _gpu_fix(machine: Machine) -> str:
     if machine.driver is not None:
         return "the driver shows no GPU: run nvidia-smi, and see whether CUDA_VISIBLE_DEVICES hides it"
     if machine.has_nvidia_hardware is False:
-        return "this machine shows no NVIDIA card: run engines on one that has it"
+        return "this machine has no NVIDIA GPU: use a machine that has one"
     if platform.system() == "Linux":
         return "install NVIDIA's driver: sudo ubuntu-drivers install (Ubuntu), or https://www.nvidia.com/drivers"
     return "install NVIDIA's driver: https://www.nvidia.com/drivers"

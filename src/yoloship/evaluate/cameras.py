@@ -247,7 +247,7 @@ def cameras_table(results: Sequence[CameraResult], plan: CameraOptions) -> str:
     for result in results:
         carried, name = result.carried, f"{result.case.model} on {result.case.device}"
         if carried is None:
-            lines.append(f"  {name}: not one")
+            lines.append(f"  {name}: none")
         else:
             at_most = "" if result.is_complete else " or more"
             lines.append(f"  {name}: {carried.streams}{at_most}, {said(carried)}, {carried.frames_per_s:.0f} frames/s")

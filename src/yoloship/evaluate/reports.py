@@ -52,7 +52,7 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     for level in verification.levels:
         yield (
             f"stride {level.stride}",
-            f"score differs by {level.score_mean:.2g} in the mean, {level.score_max:.2g} at most; "
+            f"score differs by {level.score_mean:.2g} on average, {level.score_max:.2g} at most; "
             f"box side by {level.box_mean_px:.2g} px, {level.box_max_px:.2g} px at most, on {level.relevant} cells",
         )
     yield from verification.measure.counts(verification.agreement, verification.score_threshold)
@@ -64,10 +64,10 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
         yield "score differences", _plotted(differences, low=False)
     for detail in verification.details:
         unit = detail.unit if detail.unit == "°" else f" {detail.unit}".rstrip()
-        yield detail.name, f"{detail.mean:.4f}{unit} in the mean, {detail.worst:.4f}{unit} the worst"
+        yield detail.name, f"{detail.mean:.4f}{unit} on average, {detail.worst:.4f}{unit} at worst"
     for check in verification.checks:
-        bound = "at least" if check.is_floor else "at most"
-        yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4g}, allowed {bound} {check.limit:g}"
+        bound = f"at least {check.limit:g} required" if check.is_floor else f"at most {check.limit:g} allowed"
+        yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4g}, {bound}"
 
 
 def reference_facts(check: ReferenceCheck) -> Iterator[tuple[str, str]]:
@@ -113,7 +113,7 @@ def _numbers(row: tuple[float, ...], *, has_box: bool) -> str:
 def _side(side: Side, measure: Measure) -> str:
     found = counted(side.detections, *measure.counted)
     text = f"{side.name}: {side.precision}, {side.output_form}, {side.session}, {found}, "
-    text += f"{side.run_ms:.1f} ms the model, {side.total_ms:.1f} ms in all"
+    text += f"network {side.run_ms:.1f} ms, image to result {side.total_ms:.1f} ms"
     if side.top5 is not None:
         return f"{text}, top-1 {side.top1:.4f}, top-5 {side.top5:.4f}"
     return text if side.map50_95 is None else f"{text}, {measure.title} {side.map50_95:.4f}"
@@ -123,7 +123,7 @@ def _plotted(values: tuple[float, ...] | list[float], *, low: bool) -> str:
     array = np.array(values)
     tail = np.percentile(array, 5 if low else 95)
     worst = array.min() if low else array.max()
-    return f"{array.mean():.4f} in the mean, {tail:.4f} for 95%, {worst:.4f} the worst"
+    return f"{array.mean():.4f} on average, {tail:.4f} for 95%, {worst:.4f} at worst"
 
 
 def _pairs(verification: Verification) -> str:
@@ -403,7 +403,7 @@ def bench_table(results: Sequence[BenchResult], sources: BenchSources) -> str:
         )
         lines.append("  ".join(cells).rstrip())
     lines.append("")
-    lines.append("ratio: a batch by its network alone; share: images a second by those of the network alone")
+    lines.append("ratio: time of a batch / time of its network alone; share: images/s / images/s of the network alone")
     for result in results:
         stages = ", ".join(f"{name} {spread.p50:.2f}" for name, spread in result.stages.items())
         memory = f", peak memory {_mb(result.host_peak_bytes)}" if result.host_peak_bytes else ""

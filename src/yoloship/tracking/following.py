@@ -249,7 +249,7 @@ def tracked(
                 warn(line)
             yield TrackedOutcome(one.index, one.source, found, one.error, one.image, scene)
     for name in tracks.unseen_streams():
-        warn(f"no frame came from {name!r}, which zones or lines are for")
+        warn(f"some zones or lines are for {name!r}, but no frame came from it")
 
 
 def detect_options(options: DetectOptions, tracks: Tracks, info: ModelInfo) -> DetectOptions:

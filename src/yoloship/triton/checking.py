@@ -102,7 +102,7 @@ class ServerCheck:
         yield from found.measure.counts(found.agreement, found.score_threshold)
         for detail in found.details:
             unit = detail.unit if detail.unit == "°" else f" {detail.unit}".rstrip()
-            yield detail.name, f"{detail.mean:.4f}{unit} in the mean, {detail.worst:.4f}{unit} the worst"
+            yield detail.name, f"{detail.mean:.4f}{unit} on average, {detail.worst:.4f}{unit} at worst"
         for one in self.differing[:SHOWN]:
             noun = found.measure.counted
             here, there = counted(one.here, *noun), counted(one.there, *noun)

@@ -164,7 +164,7 @@ def test_images_and_results_may_be_in_an_object_store(work: Path) -> None:
         names = ["s3://days/day/003.png", "s3://days/day/gone.png"]
         Path("list.txt").write_text("\n".join(names))
         done = run("batch", "cat.onnx", "s3://days/day/", "list.txt", "-o", "s3://results/found", "--format", "jsonl")
-        assert "s3://results/found: 11 images in 1 parts; 9 cat" in done.err, done
+        assert "s3://results/found: 11 images in 1 part; 9 cat" in done.err, done
         filesystem = pyarrow.fs.FileSystem.from_uri("s3://results")[0]
         with filesystem.open_input_file("results/found/part-00000.jsonl") as file:
             rows = [json.loads(line) for line in file.read().splitlines()]

@@ -56,7 +56,7 @@ def test_one_flavour_is_enough_to_build() -> None:
 @pytest.mark.parametrize(
     ("place", "fix"),
     [
-        (machine(has_nvidia_hardware=False), "this machine shows no NVIDIA card: run engines on one that has it"),
+        (machine(has_nvidia_hardware=False), "this machine has no NVIDIA GPU: use a machine that has one"),
         (machine(driver="570.1", has_nvidia_hardware=True), "the driver shows no GPU: run nvidia-smi, and see"),
         (
             machine(has_nvidia_hardware=True, in_container=True),

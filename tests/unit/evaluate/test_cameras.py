@@ -133,7 +133,7 @@ def test_the_table_answers_first_and_lists_what_was_tried() -> None:
     assert "  decoded by gpu (nvJPEG 13.0)" in lines
     assert lines[-1] == "      4  p50 40.0 ms, p99 80.0 ms, 7 of 120 frames lost"
     none = CameraResult(CASE, "o", None, (trial(1, 80, is_carried=False),), is_complete=True)
-    assert "  best.onnx on cpu: not one" in cameras_table([none], CameraOptions())
+    assert "  best.onnx on cpu: none" in cameras_table([none], CameraOptions())
 
 
 def test_the_json_has_the_criterion_and_every_trial() -> None:

@@ -133,7 +133,7 @@ def test_what_can_never_count_is_logged(caplog: pytest.LogCaptureFixture) -> Non
             "yoloship.tracking", "WARNING",
             "zones.yaml: line 'far' lies outside the image, so nothing will ever cross it (96×64)",
         ),
-        ("yoloship.tracking", "WARNING", "no frame came from 'x', which zones or lines are for"),
+        ("yoloship.tracking", "WARNING", "some zones or lines are for 'x', but no frame came from it"),
     ]  # fmt: skip
 
 

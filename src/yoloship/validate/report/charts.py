@@ -62,7 +62,7 @@ def curve_figures(found: Validation) -> list[Markup]:
                 _lines(curves, names, curves.recalls, curves.precision_at_recall), "recall", "precision",
                 f"Precision by recall at IoU 0.5; the mean area is {mean_ap:.3f}",
             ),
-            tag("p", f"The area under a line is the average precision: {mean_ap:.3f} in the mean.", class_="hint"), key,
+            tag("p", f"The area under a line is the average precision. Its mean is {mean_ap:.3f}.", class_="hint"), key,
         )
     ]  # fmt: skip
     for title, axis, values in (
@@ -159,7 +159,7 @@ def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:
     for one in bins:
         (x1, y), (x2, bottom) = place(one.low, one.precision), place(one.high, 0)
         said = (
-            f"scores {one.low:.1f} to {one.high:.1f}: {one.detections}, {100 * one.precision:.0f} % of them right, "
+            f"scores {one.low:.1f} to {one.high:.1f}: {one.detections}, {100 * one.precision:.0f} % of them correct, "
             f"mean score {one.mean_score:.2f}"
         )
         under.append(bar(x1 + 1, y, x2 - x1 - 2, bottom - y, said, "bar"))
@@ -170,15 +170,15 @@ def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:
         under.append(tag("circle", tag("title", said), cx=f"{dot_x:.1f}", cy=f"{dot_y:.1f}", r="4", class_="dot"))
     ends = np.array([0.0, 1.0])
     chart = line_chart(
-        [Line("as good as the score says", ends, ends, "ideal")], "score", "share that is right",
+        [Line("as good as the score says", ends, ends, "ideal")], "score", "share that is correct",
         f"Calibration: expected error {error:.3f}", under,
     )  # fmt: skip
     gap = sum(one.detections * (one.mean_score - one.precision) for one in bins) / sum(one.detections for one in bins)
-    kind = "too sure of itself" if gap > 0 else "better than it says"
-    whole = f"on the whole the model is {kind}" if abs(gap) >= LEAST_GAP else "on the whole the scores are right"
+    kind = "high" if gap > 0 else "low"
+    whole = f"overall, the scores are too {kind}" if abs(gap) >= LEAST_GAP else "overall, the scores are right"
     hint = f"Expected calibration error {error:.3f}; {whole}."
-    counts = drawing(WIDTH, STRIP + 18, "How many answers have each score", strip)
-    said = tag("p", "Answers by score:", class_="hint")
+    counts = drawing(WIDTH, STRIP + 18, "How many detections have each score", strip)
+    said = tag("p", "Detections by score:", class_="hint")
     return figure("Calibration of scores", chart, said, counts, tag("p", hint, class_="hint"))
 
 
@@ -233,5 +233,5 @@ def speed_figure(speed_ms: Mapping[str, float], said: str) -> Markup | None:
         keys.append(tag("span", tag("span", class_=f"key s{index % STAGE_COLOURS}"), f"{stage} {spent:.2f} ms"))
         x += width
     chart = drawing(WIDTH, 38, "Time of each stage", parts)
-    hint = f"{total:.1f} ms an image, {1000 / total:.1f} images a second, one after another. {said}"
+    hint = f"{total:.1f} ms an image, {1000 / total:.1f} images a second, one at a time. {said}"
     return figure("Speed by stage", chart, tag("p", *keys, class_="legend"), tag("p", hint, class_="hint"))

@@ -53,7 +53,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
         if places[row] == background:
             words = f"{names[column]} missed: {count} ({100 * share:.0f} %)"
         elif places[column] == background:
-            words = f"{names[row]} invented: {count}"
+            words = f"false {names[row]}: {count}"
         strength = f"fill-opacity:{0.08 + 0.92 * share:.2f}" if count else "fill-opacity:0.03"
         cells.append(
             tag(
@@ -72,18 +72,20 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
             texts.append(label(shortened(name), left - 8, top + middle + 4, anchor="end"))
             texts.append(label(shortened(name, 13), left + middle + 4, top - 8, turned=True))
     texts += [
-        label("what it is", left + extent / 2, 12, anchor="middle", style="axis"),
-        label("what the model says", 12, top + extent / 2, anchor="middle", style="axis", turned=True),
+        label("true class", left + extent / 2, 12, anchor="middle", style="axis"),
+        label("predicted class", 12, top + extent / 2, anchor="middle", style="axis", turned=True),
     ]
     chart = drawing(
         max(left + extent + 8, 360),
         top + extent + 8,
-        "Confusion matrix: what it is by what the model says",
+        "Confusion matrix: true class by predicted class",
         cells,
         texts,
     )
-    hint = f"{said} A colour is the share of its column. The diagonal is right"
-    hint += "; the last row is missed, and the last column invented." if places[-1] == background else "."
+    hint = f"{said} The colour shows the share of the column. The diagonal is correct"
+    hint += (
+        "; the last row is missed objects, and the last column false detections." if places[-1] == background else "."
+    )
     if not with_numbers and np.count_nonzero(part) > MAX_CELLS:
         hint += f" The {MAX_CELLS:,} largest cells are drawn."
     return figure("Confusion matrix", chart, tag("p", hint.strip(), class_="hint"), wide=len(places) > MAX_NARROW)

@@ -16,7 +16,7 @@ from yoloship.validate.report.charts import (
 )
 from yoloship.validate.report.markup import Markup, joined, tag
 from yoloship.validate.report.matrix import confusion_figure, confusions
-from yoloship.validate.report.pictures import MAX_BYTES, picture_figures
+from yoloship.validate.report.pictures import KIND_NAMES, MAX_BYTES, ORDER, picture_figures
 from yoloship.validate.report.tables import Column, fact_table, plain_table, sorted_table
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def report_html(found: Sequence[Validation]) -> bytes:
 
 
 def _lead(one: Validation) -> Markup:
-    words = f"{counted(one.images, 'image')}, {counted(one.labels, 'object')}. Judged by {METRIC_NAMES[one.metric]}"
+    words = f"{counted(one.images, 'image')}, {counted(one.labels, 'object')}. Evaluated by {METRIC_NAMES[one.metric]}"
     if one.metric == "top1":
-        words = f"{counted(one.images, 'image')}. Judged by {METRIC_NAMES[one.metric]}"
+        words = f"{counted(one.images, 'image')}. Evaluated by {METRIC_NAMES[one.metric]}"
     elif one.rules == "yolov5":
-        words += ", by YOLOv5's own rules: they differ from COCO's"
+        words += ", with YOLOv5's own rules, which differ from COCO's"
     else:
-        words += f", by COCO's rules ({one.settings.get('evaluator', '')})"
+        words += f", with COCO's rules ({one.settings.get('evaluator', '')})"
     return tag("p", f"{words}.", class_="lead")
 
 
@@ -111,7 +111,7 @@ def _one(one: Validation, prefix: str, models: int) -> Markup:
             _section("Classes", _classes(one, f"{prefix}classes")) if one.classes else None,
             _section(
                 "Most frequent confusions",
-                plain_table(("it is", "the model says", "times", "of its objects"), frequent),
+                plain_table(("true class", "predicted class", "times", "share of its objects"), frequent),
             )
             if frequent
             else None,
@@ -138,15 +138,15 @@ def _counting(one: Validation) -> str:
     if one.rules == "yolov5":
         return (
             "As YOLOv5 counts: scores above 0.25, IoU above 0.45, without images that have no labels, and without "
-            "false detections on images where nothing is right."
+            "false detections in images without a correct one."
         )
-    return "" if one.confidence is None else f"Detections count from a confidence of {one.confidence:.3f} on."
+    return "" if one.confidence is None else f"Detections with a confidence of {one.confidence:.3f} or more count."
 
 
 def _speed_said(one: Validation) -> str:
     processor, cores = one.versions.get("processor"), one.versions.get("cores")
     where = f" on {processor}, {cores} cores" if processor and one.settings.get("device", "cpu") == "cpu" else ""
-    return f"The mean of some images{where}."
+    return f"Mean of some images{where}."
 
 
 def _section(title: str, *content: Content, anchor: str | None = None) -> Markup:
@@ -175,8 +175,8 @@ def _classes(one: Validation, name: str) -> Markup:
     if one.metric == "top1":
         columns = [
             Column("class", is_text=True), Column("images", "Images of this class."),
-            Column("recall", "Share of its images that are said to be of it.", has_bar=True),
-            Column("precision", "Share of the images that are said to be of it and are.", has_bar=True),
+            Column("recall", "Share of its images that get this class.", has_bar=True),
+            Column("precision", "Share of the images with this class as the answer that are of it.", has_bar=True),
             Column("F1", "The harmonic mean of both.", has_bar=True),
         ]  # fmt: skip
         rows = [(item.name, item.images, item.recall, item.precision, item.f1) for item in one.classes]
@@ -187,7 +187,7 @@ def _classes(one: Validation, name: str) -> Markup:
         Column("AP 50–95", "Average precision over IoU 0.50 to 0.95.", has_bar=True),
         Column("AP 50", "Average precision at IoU 0.50.", has_bar=True),
         Column("AP 75", "Average precision at IoU 0.75.", has_bar=True),
-        Column("precision", "At the confidence above: the share of detections that are right.", has_bar=True),
+        Column("precision", "At the confidence above: the share of detections that are correct.", has_bar=True),
         Column("recall", "At the confidence above: the share of objects that are found.", has_bar=True),
         Column("F1", "The harmonic mean of precision and recall.", has_bar=True),
     ]  # fmt: skip
@@ -204,7 +204,7 @@ def _classes(one: Validation, name: str) -> Markup:
 _COCO_NAMES: Final = {
     "ap": "AP, IoU 0.50 to 0.95", "ap50": "AP, IoU 0.50", "ap75": "AP, IoU 0.75",
     "ap_small": "AP, small objects", "ap_medium": "AP, medium objects", "ap_large": "AP, large objects",
-    "ar1": "AR, one detection of an image and a class", "ar10": "AR, 10 detections", "ar": "AR, all that count",
+    "ar1": "AR, one detection per image and class", "ar10": "AR, 10 detections", "ar": "AR, all detections",
     "ar_small": "AR, small objects", "ar_medium": "AR, medium objects", "ar_large": "AR, large objects",
 }  # fmt: skip
 
@@ -224,15 +224,15 @@ def _pictures(one: Validation, prefix: str, most_bytes: int) -> Markup | None:
     if not one.worst:
         return None
     if one.metric == "top1":
-        kinds: list[Content] = [tag("p", "The surest mistakes first.", class_="hint")]
+        kinds: list[Content] = [tag("p", "The mistakes with the highest scores first.", class_="hint")]
     else:
-        said = "" if one.confidence is None else f" Detections count from a confidence of {one.confidence:.3f} on."
-        said += " They are matched as COCO does it, at IoU 0.5." if one.rules == "yolov5" else ""
+        said = "" if one.confidence is None else f" Detections with a confidence of {one.confidence:.3f} or more count."
+        said += " They are matched as in COCO, at IoU 0.5." if one.rules == "yolov5" else ""
         kinds = [tag("p", f"The images with the most errors.{said} Untick a kind to hide it.", class_="hint")]
-        for kind, words in (("missed", "missed"), ("invented", "invented"), ("found", "found")):
+        for kind in reversed(ORDER):
             kinds += [
                 tag("input", type="checkbox", checked=True, id=f"{prefix}{kind}", class_=f"show {kind}"),
-                tag("label", words, for_=f"{prefix}{kind}", class_=f"show {kind}"),
+                tag("label", KIND_NAMES[kind], for_=f"{prefix}{kind}", class_=f"show {kind}"),
             ]
     shots = picture_figures(one.worst, prefix, most_bytes)
     return _section("Worst images", *kinds, tag("div", *shots, class_="shots"), anchor=f"{prefix}worst")
@@ -248,9 +248,9 @@ def _faults(one: Validation) -> Markup | None:
     more = len(one.faults) - len(rows)
     left = f"{counted(one.left_out, 'image')} left out. " if one.left_out else ""
     return _section(
-        "Faults of the dataset",
+        "Problems in the dataset",
         tag("p", f"{left}Files on disk were not changed.", class_="hint"),
-        plain_table(("file", "line", "what is wrong", "what it led to"), rows),
+        plain_table(("file", "line", "problem", "consequence"), rows),
         tag("p", f"and {more} more", class_="hint") if more else None,
     )
 

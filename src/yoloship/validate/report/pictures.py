@@ -6,6 +6,7 @@ What is drawn lies over the image as SVG, so it stays sharp, its colours follow 
 from __future__ import annotations
 
 from base64 import b64encode
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,6 +35,8 @@ MAX_LABELS: Final = 60
 MANY: Final = 12
 """Errors from which their names are shown only on the large image."""
 ORDER: Final = ("found", "invented", "missed")
+KIND_NAMES: Final = MappingProxyType({"found": "correct", "invented": "false", "missed": "missed"})
+"""What the reader sees for each kind of mark."""
 
 
 def picture_figures(worst: Sequence[WorstImage], prefix: str, most_bytes: int = MAX_BYTES) -> list[Markup]:
@@ -75,13 +78,13 @@ def _jpeg(one: WorstImage, side: int) -> tuple[bytes, tuple[int, int]] | None:
 
 def _figure(one: WorstImage, jpeg: tuple[bytes, tuple[int, int]] | None, prefix: str, index: int) -> Markup:
     name = f"{prefix}w{index}"
-    counts = [f"{one.found} found"] if one.found else []
+    counts = [f"{one.found} correct"] if one.found else []
     if not one.remark:
-        counts += [f"{one.missed} missed", f"{one.invented} invented"]
+        counts += [f"{one.missed} missed", f"{one.invented} false"]
     caption = tag(
         "figcaption",
-        tag("a", one.name, href=f"#{name}", title="show it in the whole width"),
-        tag("a", " ×", href=f"#{prefix}worst", class_="close", title="show it small again"),
+        tag("a", one.name, href=f"#{name}", title="enlarge"),
+        tag("a", " ×", href=f"#{prefix}worst", class_="close", title="shrink"),
         tag("span", one.remark or ", ".join(counts), class_="hint"),
     )
     if jpeg is None:
@@ -111,7 +114,7 @@ def _marks(marks: Sequence[Mark], width: int, unit: float) -> list[Content]:
         own = [mark for mark in ordered if mark.kind == kind]
         parts: list[Content] = [
             tag(
-                "polygon", tag("title", f"{kind}: {mark.label}"),
+                "polygon", tag("title", f"{KIND_NAMES[kind]}: {mark.label}"),
                 points=" ".join(f"{x:.1f},{y:.1f}" for x, y in mark.outline_xy),
             )
             for mark in own

@@ -79,7 +79,7 @@ def sorted_table(
     return tag(
         "div", *buttons, reverse,
         tag(
-            "p", "Click a heading to sort. ", tag("label", "Turn the order round", for_=f"{name}-r"),
+            "p", "Click a heading to sort. ", tag("label", "Reverse the order", for_=f"{name}-r"),
             class_="hint sorting",
         ),
         tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll"),

@@ -36,8 +36,8 @@ def test_calibration_says_which_way_the_scores_are_wrong() -> None:
     humble = calibration_figure(calibration_bins(np.array([0.55]), np.array([True])))
     assert sure is not None
     assert humble is not None
-    assert "error 0.450; on the whole the model is too sure of itself" in sure
-    assert "better than it says" in humble
+    assert "error 0.450; overall, the scores are too high" in sure
+    assert "the scores are too low" in humble
     even = calibration_figure(calibration_bins(np.array([0.55, 0.45]), np.array([True, False])))
     assert even is not None
     assert "the scores are right" in even

@@ -17,7 +17,7 @@ def test_a_confusion_matrix_shows_its_counts_and_what_they_mean() -> None:
     matrix[0, 0], matrix[1, 0], matrix[3, 1], matrix[0, 3] = 7, 2, 3, 4
     html = confusion_figure(matrix, CLASSES, "from a confidence of 0.5 on")
     assert html is not None
-    for words in ("cat taken for dog: 2 (22 %)", "dog missed: 3 (100 %)", "cat invented: 4"):
+    for words in ("cat taken for dog: 2 (22 %)", "dog missed: 3 (100 %)", "false cat: 4"):
         assert words in html
     assert "owl" not in html  # nothing is known of it
     assert re.search(r">7</text>", html)

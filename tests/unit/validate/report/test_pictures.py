@@ -36,7 +36,7 @@ def test_an_image_is_made_small_and_drawn_on_in_its_own_pixels(tmp_path: Path) -
     assert 'viewBox="0 0 1200 900"' in html
     assert re.findall(r'class="mark (\w+)"', html) == ["found", "invented", "missed"]
     assert html.count("<polygon") == 3
-    assert "1 found, 1 missed, 1 invented" in html
+    assert "1 correct, 1 missed, 1 false" in html
     assert html.count("<text") == 2  # errors have their names on them
 
 
