@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from yoloship.cli.predict import Target
     from yoloship.cli.run_progress import ShowsProgress
+    from yoloship.cli.targets import Target
     from yoloship.detect.stream import Outcome
     from yoloship.job.run import Run, Tally
     from yoloship.sinks import AnnotatedImages, Entry

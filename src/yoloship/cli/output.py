@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from yoloship.cli.predict import Target
+    from yoloship.cli.targets import Target
     from yoloship.job.run import Tally
     from yoloship.model import NmsConfig
     from yoloship.results import Result

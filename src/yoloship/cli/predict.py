@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -30,31 +30,34 @@ from yoloship.cli.command import (
     image_size,
     option,
 )
-from yoloship.cli.options import PRESET_NAMES, class_value, is_dash, is_stdout, outputs_for
-from yoloship.cli.output import Console, print_bytes, print_err
-from yoloship.errors import DependencyError, InputError
+from yoloship.cli.options import PRESET_NAMES, class_value, outputs_for
+from yoloship.cli.output import Console, print_err
+from yoloship.cli.targets import (
+    IMAGES,
+    claimed,
+    opened,
+    parameter_of,
+    refuse_what_needs_boxes,
+    sink_options,
+    third_party_options,
+)
 from yoloship.job.run import Run
 from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, annotated_names
 from yoloship.sinks.annotated import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from yoloship._util.outputs import Outputs
     from yoloship.detect.slicing.tiles import Merge
     from yoloship.images import DecodeChoice
-    from yoloship.job.ledger import Ledger
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
-    from yoloship.sinks import Sink
-    from yoloship.sources import LivePolicy, Source
+    from yoloship.sources import LivePolicy
 
 MAX_LINE_PX = 200
 """The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
 NAME = "predict"
-IMAGES = "images"
-"""The sink that writes annotated images. It is on by default; all others are off."""
 _MASKS: Final = frozenset({"--retina-masks", "--mask-rule"})
 _BOXES: Final = frozenset(
     {"--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--rect", "--head", "--line-width"}
@@ -74,61 +77,6 @@ _NAMES: Final = "The commands detect, segment, pose, obb and classify do the sam
 _ONE_TASK: Final = "Models for other tasks are refused; 'yoloship predict' runs models for every task."
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A file or a folder that a sink has to write.
-
-    Attributes:
-        name: The sink's name in `yoloship.sinks.SINKS`.
-        kind: The sink's class.
-        path: The file or folder to write; ``-`` is stdout.
-    """
-
-    name: str
-    kind: type[Sink]
-    path: Path
-
-    @property
-    def is_dash(self) -> bool:
-        """Whether it is stdout by the name ``-``."""
-        return is_dash(self.path)
-
-    @property
-    def is_stdout(self) -> bool:
-        """Whether it is stdout, by whatever name."""
-        return is_stdout(self.path)
-
-
-def opened(
-    target: Target, source: Source, inputs: Sequence[Path] | None, ledger: Ledger | None, *, overwrite: bool
-) -> Sink:
-    """Make the sink of a target, which replaces nothing that the source reads.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    if is_dash(target.path):
-        sink = target.kind.to_stream(print_bytes)
-        assert sink is not None
-        return sink
-    if ledger is not None:
-        sink = target.kind.resume(target.path, ledger.mark(target.name), inputs=inputs)
-    else:
-        sink = target.kind.open(target.path, overwrite=overwrite, inputs=inputs)
-    if overwrite or ledger is not None:
-        sink.protect(source.inputs)
-    return sink
-
-
-def sink_options(function: Any) -> Any:
-    """Add an option for each built-in sink; the parameter ``sink_NAME`` gets its value."""
-    for name in reversed(list(SINKS.own)):
-        kind = SINKS.load(name)
-        add = option(*kind.option, _parameter(name), type=FILE, metavar=kind.metavar, help=kind.help)
-        function = add(function)
-    return function
-
-
 class PredictCommand(Command):
     """The command, with options for third-party sinks. These are searched for only if needed, because it takes time."""
 
@@ -142,7 +90,7 @@ class PredictCommand(Command):
         asks_for_help = not {"-h", "--help"}.isdisjoint(args)
         if asks_for_help or any(word.startswith("--") and word.partition("=")[0] not in ours for word in args):
             extended = copy(self)
-            extended.params = [*self.params, *_third_party_options(ours)]
+            extended.params = [*self.params, *third_party_options(ours)]
             ctx.command = extended  # for this run alone
             return Command.parse_args(extended, ctx, args)
         return super().parse_args(ctx, args)
@@ -167,65 +115,6 @@ class PredictCommand(Command):
         epilog, self.epilog = self.epilog, (self.epilog or "").replace(f" {NAME} ", f" {ctx.info_name} ")
         super().format_epilog(ctx, formatter)
         self.epilog = epilog
-
-
-def _third_party_options(taken: set[str]) -> list[click.Parameter]:
-    found: list[click.Parameter] = []
-    for name in SINKS.others():
-        try:
-            kind = SINKS.load(name)
-        except DependencyError as error:
-            print_err(f"warning: {error}")
-            continue
-        if not taken.isdisjoint(kind.option):
-            print_err(f"warning: the sink {name!r} is left out: its option {'/'.join(kind.option)} is taken")
-            continue
-        try:
-            offered = click.Option([*kind.option, _parameter(name)], type=FILE, metavar=kind.metavar, help=kind.help)
-        except (TypeError, ValueError) as error:
-            print_err(f"warning: the sink {name!r} is left out: its option is not valid: {error}")
-            continue
-        taken |= set(kind.option)
-        found.append(offered)
-    return found
-
-
-def _parameter(name: str) -> str:
-    return f"sink_{name}".replace("-", "_").lower()
-
-
-def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequence[Path]) -> list[Target]:
-    """The files and folders that the sinks will write, checked before any work starts."""
-    given = {parameter: path for parameter, path in values.items() if path is not None}
-    names = {_parameter(name): name for name in SINKS.own}
-    if not given.keys() <= names.keys():
-        names |= {_parameter(name): name for name in SINKS.others()}
-    targets = [Target(names[parameter], SINKS.load(names[parameter]), path) for parameter, path in given.items()]
-    for target in targets:
-        name = target.kind.option[-1]
-        if is_dash(target.path):
-            if target.kind.to_stream(print_bytes) is None:
-                raise click.UsageError(f"{name} cannot be written to stdout")
-        elif target.kind.target == "folder":
-            outputs.claim_inside(target.path, target.kind.file_names(inputs))
-        else:
-            outputs.claim(target.path)
-    to_stdout = [target.kind.option[-1] for target in targets if is_stdout(target.path)]
-    if len(to_stdout) > 1:
-        raise click.UsageError(f"{' and '.join(to_stdout)} cannot both be written to stdout")
-    return targets
-
-
-def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], others: Sequence[str]) -> None:
-    """Refuse options that have no effect, or cannot be written, for a model without boxes."""
-    given = [*(target.kind.option[-1] for target in targets if target.kind.needs_boxes), *others]
-    if given:
-        kinds = (SINKS.load(name) for name in SINKS.own if name != IMAGES)
-        able = [kind.option[-1] for kind in kinds if not kind.needs_boxes]
-        raise InputError(
-            f"is a {title}, which has no boxes for {' and '.join(given)}", subject=model,
-            hint=f"leave it out; classes can be written with {', '.join(able)}",
-        )  # fmt: skip
 
 
 @command(
@@ -430,7 +319,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
     verb = click.get_current_context().info_name
-    output_dir = sinks.pop(_parameter(IMAGES))
+    output_dir = sinks.pop(parameter_of(IMAGES))
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated images, which --no-draw turns off")
     style = DrawStyle(hide_labels, hide_conf, line_width)
@@ -485,7 +374,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             from yoloship.cli.resuming import Resumption
 
             given = {} if output_dir is None else {IMAGES: output_dir}
-            given |= {name: path for name in SINKS.own if (path := sinks.get(_parameter(name))) is not None}
+            given |= {name: path for name in SINKS.own if (path := sinks.get(parameter_of(name))) is not None}
             resumption = Resumption.of(model, images, given, draws=draw, stack=stack)
             if resumption.ledger.is_finished:
                 resumption.say_finished(quiet=quiet)
@@ -505,7 +394,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
                 annotated.protect(images.inputs)
                 stack.callback(annotated.close)
                 outputs.claim_inside(output_dir, file_names or ())
-            targets = _claimed(sinks, outputs, inputs)
+            targets = claimed(sinks, outputs, inputs)
 
         from yoloship.detect.options import class_words
         from yoloship.detect.preprocess import FILE_CHANNELS, no_files
@@ -541,7 +430,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         task = task_of(detector.info, model)
         if not task.has_boxes:
             others = {"--line-width": style.line_width_px, "--track": track, "--zones": zones, **slices}
-            _refuse_what_needs_boxes(task.title, model, targets, [name for name in others if others[name] is not None])
+            refuse_what_needs_boxes(task.title, model, targets, [name for name in others if others[name] is not None])
         if detector.info.channels not in FILE_CHANNELS:
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
