@@ -127,7 +127,7 @@ class DetectOptions:
         """
         import numpy as np
 
-        from yoloship.results.detections import class_ids_of
+        from yoloship.results.class_ids import class_ids_of
 
         return np.array(class_ids_of(self.classes or (), names), np.int32)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yoloship.results.detections import class_ids_of
+from yoloship.results.class_ids import class_ids_of
 from yoloship.tracking.counting import LineCount, LineCounter, ZoneCount, ZoneCounter
 from yoloship.tracking.shapes import Placed, Zone
 

@@ -176,7 +176,7 @@ def _check_keys(data: dict[str | int, Any], known: Collection[str], where: str) 
 
 
 def _check_classes(shape: Zone | Line, class_names: tuple[str, ...], subject: str) -> None:
-    from yoloship.results.detections import class_ids_of
+    from yoloship.results.class_ids import class_ids_of
 
     try:
         class_ids_of(shape.rule.classes or (), class_names)

@@ -11,7 +11,7 @@ import pytest
 from yoloship.errors import DependencyError, InputError
 from yoloship.results import Result
 from yoloship.results.detection import Detection
-from yoloship.results.detections import Detections, class_ids_of
+from yoloship.results.detections import Detections
 from yoloship.results.masks import Masks
 
 NAMES = ("person", "car", "7")
@@ -210,28 +210,6 @@ def test_filtering_by_class_score_and_area_keeps_the_order() -> None:
     assert found().filter(classes=["car"]).scores.tolist() == [np.float32(0.9), np.float32(0.25)]
     assert found().filter(classes=[0, "car"], min_score=0.5).class_ids.tolist() == [1, 0]
     assert found().filter(min_area_px=16).class_ids.tolist() == [1, 0]
-
-
-def test_a_class_can_be_given_by_name_by_id_or_by_digits() -> None:
-    assert class_ids_of(["car", 0, "0"], NAMES) == [1, 0, 0]
-    assert class_ids_of(["7"], NAMES) == [2], "a name made of digits is a name first"
-    assert class_ids_of([5], ()) == [5], "without names any id may be meant"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        ("bus", "one of person, car, 7, or an id from 0 to 2"),
-        ("cars", "one of person, car, 7, or an id from 0 to 2; did you mean 'car'?"),
-        (3, "an id from 0 to 2"),
-        ("-1", "an id from 0 to 2"),
-        (-1, "an id from 0 to 2"),
-    ],
-)
-def test_an_unknown_class_is_refused_with_the_known_ones(wanted: int | str, expected: str) -> None:
-    with pytest.raises(InputError) as caught:
-        class_ids_of([wanted], NAMES)
-    assert str(caught.value) == f"{wanted}: no such class: expected {expected}"
 
 
 def test_the_plain_form_is_ready_for_json() -> None:

@@ -32,7 +32,8 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
 )
 from yoloship.errors import SessionError
-from yoloship.results.detections import Detections, class_ids_of
+from yoloship.results.class_ids import class_ids_of
+from yoloship.results.detections import Detections
 from yoloship.results.mask_rules import MASK_RULES
 from yoloship.results.masks import Masks, MaskWindow
 from yoloship.tasks import task_of
