@@ -8,14 +8,15 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
+from yoloship.detect.call_options import CallOptions
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions, whole_numbers
+from yoloship.detect.options import DetectOptions, whole_numbers
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.detect.stream import of_name
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
     Image = npt.NDArray[np.uint8]
     Source = str | Path | bytes | Image | object
-
-
-_KNOWN_OPTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,25 +139,12 @@ class Detector(Closing, Generic[ResultT]):
         self._model = pipeline.model
         if defaults.task is not None and defaults.task != pipeline.model.info.task:
             refuse_other_task(pipeline.task, defaults.task, pipeline.model.model_name)
-        self._known: dict[DetectOptions, DetectOptions] = {}
         self._channels = defaults.channels
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
         self._closed = False
-        options = replace(defaults.options or DetectOptions.of(self._model.info), **defaults.changes)
-        if self._model.info.head == "one2one":
-            options.check_final(self.model_name, defaults.changes)
-        if defaults.changes and len(pipeline.task.options) < len(OPTION_NAMES):
-            self._refuse_without_effect(defaults.changes)
-        self._options, _ = self._chosen(options)
-
-    def _refuse_without_effect(self, names: Iterable[str]) -> None:
-        """Refuse options that the model's task does not have."""
-        task = self._pipeline.task
-        for name in names:
-            if name not in task.options:
-                option = {**OPTION_NAMES, **MASK_OPTION_NAMES}[name]
-                raise InputError(f"has no effect for a {task.title}", subject=f"{name} ({option})", hint="leave it out")
+        self._call_options = CallOptions(pipeline, defaults.options, defaults.changes)
+        self._options = self._call_options.default
 
     @property
     def info(self) -> ModelInfo:
@@ -568,25 +553,4 @@ class Detector(Closing, Generic[ResultT]):
         changes = DetectOptions.changes(
             options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
         )
-        if changes and len(self._pipeline.task.options) < len(OPTION_NAMES):
-            self._refuse_without_effect(changes)
-        chosen = options or replace(self._options, **changes)
-        info = self._model.info
-        if info.head == "one2one":
-            chosen.check_final(self.model_name, changes)
-        known = self._known.get(chosen)
-        if known is None:
-            if len(self._pipeline.task.options) < len(OPTION_NAMES):
-                self._refuse_without_effect(
-                    name for name in OPTION_NAMES if getattr(chosen, name) != getattr(DetectOptions.of(info), name)
-                )
-            if chosen.retina_masks or chosen.mask_rule is not None:
-                self._refuse_without_effect(name for name in MASK_OPTION_NAMES if getattr(chosen, name))
-            if info.nms is not None:
-                chosen.check_against(info.nms, self.model_name)
-            if chosen.classes is not None:
-                chosen.class_ids(info.class_names)  # refuses a class that the model does not have
-            if len(self._known) >= _KNOWN_OPTIONS:
-                self._known.clear()
-            self._known[chosen] = known = chosen
-        return known, order
+        return self._call_options.chosen(options, changes), order
