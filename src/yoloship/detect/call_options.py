@@ -35,14 +35,14 @@ class CallOptions:
     def __init__(self, pipeline: Pipeline, options: DetectOptions | None, changes: Mapping[str, Any]) -> None:
         self._task, self._info, self._model_name = pipeline.task, pipeline.model.info, pipeline.model.model_name
         self._known: dict[DetectOptions, DetectOptions] = {}
-        self.default = self._checked(replace(options or DetectOptions.of(self._info), **changes), changes)
+        self.default = self.chosen(replace(options or DetectOptions.of(self._info), **changes), changes)
 
     def chosen(self, options: DetectOptions | None, changes: Mapping[str, Any]) -> DetectOptions:
         """The options of one call.
 
         Args:
-            options: All of them; None takes the detector's.
-            changes: Values that replace single options of the detector; empty if `options` are given.
+            options: All of them; None takes the detector's, with the changes.
+            changes: Values that the caller gives for single options.
 
         Returns:
             The same object for equal options, as long as it is remembered: a GPU compares plans by identity.
@@ -50,9 +50,7 @@ class CallOptions:
         Raises:
             InputError: an option contradicts the model, or has no effect for its task.
         """
-        return self._checked(options or replace(self.default, **changes), changes)
-
-    def _checked(self, chosen: DetectOptions, changes: Mapping[str, Any]) -> DetectOptions:
+        chosen = options or replace(self.default, **changes)
         info, lacks_options = self._info, len(self._task.options) < len(OPTION_NAMES)
         if changes and lacks_options:
             self._refuse_without_effect(changes)
