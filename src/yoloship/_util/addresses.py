@@ -126,10 +126,11 @@ def parse_address(url: str, rules: AddressRules) -> Address:
     if scheme not in _PORTS:
         raise InputError("is not an https address", subject=shown, got=f"{scheme}:" if scheme else None)
     if scheme == "http" and not rules.allow_http:
-        hint = "use https, or allow it (allow_http, --allow-http)"
+        hint = "use https, or allow it (--allow-http, allow_http); for a stream, put live: in front"
         raise InputError(
-            "is read by http only if that is allowed, because others can change it", subject=shown, hint=hint
-        )
+            "uses http, which is not allowed by default, because others can change what it sends", subject=shown,
+            hint=hint,
+        )  # fmt: skip
     if not _HOST.fullmatch(host):
         raise InputError("is not a valid address: no valid host", subject=shown)
     port = _PORTS[scheme] if port is None else port

@@ -169,7 +169,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     class_names = options.chosen_names(names, names_from)
     if b is None:
         if runtime is None and runtime_precision is None:
-            raise click.UsageError("Missing argument 'B', which only --runtime and --runtime-precision replace.")
+            raise click.UsageError("Missing argument 'B'. It is optional only with --runtime or --runtime-precision.")
         b = a
     if _is_reference(b):
         if images or labels is not None or plot is not None or report_file is not None:

@@ -158,7 +158,8 @@ def _as_array(image: object, subject: str) -> npt.NDArray[np.generic]:
     if isinstance(image, np.ndarray):
         return np.asarray(image)  # not a subclass: np.repeat of a np.matrix writes beyond its memory
     if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
-        raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(image).__name__)
+        hint = "use detect_batch or stream for several images" if isinstance(image, list | tuple) else None
+        raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(image).__name__, hint=hint)
     try:
         return np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a device, or one that needs its gradient

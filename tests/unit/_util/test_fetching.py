@@ -151,10 +151,10 @@ def test_redirects_are_followed_up_to_a_limit() -> None:
         ("https://10.0.0.1/a.jpg", "leads into a private network"),
         ("file:///etc/passwd", "redirects to an address that is not an https address"),
         ("ftp://example.org/", "redirects to an address that is not an https address"),
-        ("http://example.org/", "redirects to an address that is read by http only if that is allowed"),
+        ("http://example.org/", "redirects to an address that uses http, which is not allowed by default"),
         ("https://example.org:25/", "redirects to an address that port 25 is not one of web servers"),
         ("https://a b/", "redirects to an address that is not a valid address"),
-        ("//127.0.0.1:1/", "redirects to an address that is read by http only if that is allowed"),
+        ("//127.0.0.1:1/", "redirects to an address that uses http, which is not allowed by default"),
     ],
 )
 def test_each_redirect_is_checked_like_the_first_address(

@@ -143,6 +143,7 @@ def test_a_image_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
         (b"", "is empty"),
         ("https://example.org/a.jpg", "https://example.org/a.jpg: is an address, and yoloship reads files"),
         (object(), "is not an image"),
+        ([IMAGE, IMAGE], "got list; use detect_batch or stream for several images"),
     ],
 )
 def test_what_cannot_become_an_image_says_why(source: Any, words: str) -> None:

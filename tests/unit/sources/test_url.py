@@ -59,7 +59,9 @@ def test_addresses_that_differ_in_what_is_secret_alone_get_a_number() -> None:
 
 
 def test_addresses_that_may_not_be_read_are_refused_before_the_run() -> None:
-    with pytest.raises(InputError, match=r"use https, or allow it \(allow_http, --allow-http\)"):
+    with pytest.raises(
+        InputError, match=r"use https, or allow it \(--allow-http, allow_http\); for a stream, put live: in front"
+    ):
         open_source(["https://example.org/a.jpg", "http://example.org/a.jpg"])
 
 
