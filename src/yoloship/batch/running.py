@@ -133,7 +133,7 @@ def open_batch(
     if before is not None:
         done, others = unlike(folder, before.parts)
         if others:
-            raise InputError("has files that are not of its batch", subject=folder.subject,
+            raise InputError("has files that do not belong to this batch", subject=folder.subject,
                              got=", ".join(others[:3])[:200], hint="move them, or give a new folder")  # fmt: skip
     if before is None or not done:
         return Batch(folder, wanted, names)

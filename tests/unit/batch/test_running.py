@@ -66,7 +66,7 @@ def test_a_batch_that_is_there_goes_on_only_if_it_is_asked_to(tmp_path: Path) ->
     ):
         opened(tmp_path, resume=False)
     (tmp_path / "other.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match=r"has files that are not of its batch: got other\.parquet"):
+    with pytest.raises(InputError, match=r"has files that do not belong to this batch: got other\.parquet"):
         opened(tmp_path)
 
 
