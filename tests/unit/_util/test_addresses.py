@@ -55,7 +55,7 @@ def test_what_is_no_address_of_https_is_refused(url: str) -> None:
 
 
 def test_http_is_refused_unless_it_is_allowed() -> None:
-    with pytest.raises(InputError, match=r"use https, or allow it \(--allow-http, allow_http\); for a stream, put live: in front"):
+    with pytest.raises(InputError, match=r"allow it \(--allow-http, allow_http\); for a stream, put live: in front"):
         parse_address("http://example.org/a.jpg", RULES)
     assert parse_address("http://example.org/a.jpg", OPEN).port == 80
 
