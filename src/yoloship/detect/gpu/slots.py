@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
 
-_ASLEEP: Final = 0.5
+_ASLEEP: Final = 0.75
 """The part of a batch's usual time for which its thread sleeps, to leave a core to others. Then it asks the device
 again and again. If it slept until the driver wakes it, 32 JPEGs would take the same GPU 15 ms instead of 10."""
 
