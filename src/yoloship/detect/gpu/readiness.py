@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     """The network's batch, and (height, width) of the canvas."""
 
 
-_ENOUGH: Final = 8
-"""Runs that did without a size, or waited for a slot that has it, before it is made ready: not for a handful."""
+_ENOUGH: Final = 64
+"""Runs that did without a size, or waited for a slot that has it, before it is made ready. Each of them loses some
+milliseconds, and to make a size ready takes some hundred, in which all others are slower."""
 
 _AT_ONCE: Final = 2
 """Runs that keep the device nearly busy if their images lie there: one computes, and one begins or ends. A third makes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from yoloship.detect.gpu import readiness
 from yoloship.detect.gpu.readiness import Readiness
 from yoloship.detect.gpu.slots import SlotPool
 from yoloship.detect.options import DetectOptions
@@ -89,7 +90,7 @@ def test_sizes_between_are_used_if_they_are_ready_and_not_missed_otherwise() -> 
         rig.readiness = Readiness(rig.pool, SIZES, lambda size: size, (8,))
     assert [with_8.readiness.count(one, HW, OPTIONS) for one in waiting] == [1, 4, 6, 8, 8, 12, 16]
     assert with_8.run(6)[1] == 8
-    for _ in range(9):
+    for _ in range(readiness._ENOUGH + 1):
         assert [without.readiness.count(one, HW, OPTIONS) for one in waiting] == [1, 4, 4, 4, 4, 12, 16]
     wait_until_none_is_made()
     (slot,) = without.pool.slots()
@@ -156,7 +157,7 @@ def test_for_a_long_stream_as_many_slots_are_made_ready_as_keep_the_gpu_busy() -
 
 def test_what_is_missed_often_is_made_ready_beside() -> None:
     rig = Rig(Slot([1]), Slot(), made=1)
-    for _ in range(8):
+    for _ in range(readiness._ENOUGH):
         assert rig.readiness.count(4, HW, OPTIONS) == 1
     wait_until_none_is_made()
     assert rig.readiness.count(4, HW, OPTIONS) == 4
@@ -166,7 +167,7 @@ def test_what_is_missed_often_is_made_ready_beside() -> None:
 def test_slots_that_are_waited_for_often_get_company_until_all_are_alike() -> None:
     slots = Slot([32]), Slot()
     rig = Rig(*slots, made=1)
-    for _ in range(8):
+    for _ in range(readiness._ENOUGH):
         slot, _ = rig.readiness.take(32, HW, OPTIONS)
         waiting = threading.Thread(target=lambda: rig.run(32), daemon=True)
         waiting.start()
@@ -184,7 +185,7 @@ def test_slots_that_are_waited_for_often_get_company_until_all_are_alike() -> No
 def test_images_on_the_device_get_no_more_slots_than_keep_it_busy(are_resident: bool, in_the_end: int) -> None:
     slots = [Slot([32]) for _ in range(2)]
     rig = Rig(*slots, Slot(), made=2)
-    for _ in range(8):
+    for _ in range(readiness._ENOUGH):
         taken = [rig.readiness.take(32, HW, OPTIONS)[0] for _ in slots]
 
         def wait() -> None:
