@@ -286,7 +286,12 @@ _ALL = (
     ),
     _Wanted("heic", "HEIC images", "pillow-heif", ("heic",), False, "pip install 'yoloship[heic]'"),
     _Wanted(
-        "video", "videos, cameras and annotated videos", "PyAV", ("video",), False, "pip install 'yoloship[video]'"
+        "video",
+        "streams, annotated videos, and every video format",
+        "PyAV",
+        ("video",),
+        False,
+        "pip install 'yoloship[video]'",
     ),
     _Wanted("serve", "the HTTP server", "uvicorn", ("serve",), False, "pip install 'yoloship[serve]'"),
     _Wanted("ray", "batches on a Ray cluster", "ray", ("ray",), False, "pip install 'yoloship[ray]'"),
