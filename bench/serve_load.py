@@ -214,6 +214,7 @@ def overload(port: int, pid: int, bodies: Sequence[bytes], rate: float, seconds:
         "4x server ms an image": total_s * 1e3 / max(tally.count(200), 1),
         "4x server cores": total_s / seconds,
         "4x event loop cores": loop_s / seconds,
+        "4x event loop us an answer": loop_s * 1e6 / sum(tally.counts.values()),
     }
 
 

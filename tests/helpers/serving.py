@@ -147,8 +147,10 @@ def listening(settings: ServeSettings) -> Iterator[int]:
 
 
 @contextmanager
-def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, Starlette]]:
-    """The same, with the application, and over TLS if there is a context.
+def listening_app(
+    settings: ServeSettings, tls: ssl.SSLContext | None = None, keep_alive_s: float = 5
+) -> Iterator[tuple[int, Starlette]]:
+    """The same, with the application, and over TLS if there is a context. Idle connections end after `keep_alive_s`.
 
     Yields:
         Its port, and the application.
@@ -160,7 +162,9 @@ def listening_app(settings: ServeSettings, tls: ssl.SSLContext | None = None) ->
 
     failures: list[Exception] = []
     app = create_app(settings, failures.append)
-    config = uvicorn.Config(app, http=Connection.within(settings.limits), ws="none", log_config=None, port=0)
+    http = Connection.within(settings.limits, app.state.guard)
+    config = uvicorn.Config(app, http=http, ws="none", log_config=None, port=0)
+    config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]  # any number of seconds will do
     config.load()
     config.ssl = tls
     server = Server(config, settings.limits.head_timeout_s)

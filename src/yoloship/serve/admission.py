@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,13 +27,30 @@ class Admission:
 
     def __init__(self, room: int, wait_s: Callable[[int], float], name: str) -> None:
         self.room, self._wait_s, self._name = room, wait_s, name
-        self._held = 0
+        self._held = self._expected = 0
         self.changed: Callable[[int], None] = lambda _: None
 
     @property
     def held(self) -> int:
         """Images that wait or run."""
         return self._held
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for an image, also after those that are expected."""
+        return self._held + self._expected < self.room
+
+    def expect(self) -> None:
+        """Count an image that has come, and takes its permit in the next turn of the event loop.
+
+        Many may come in the same turn.
+        """
+        if not self._expected:
+            asyncio.get_running_loop().call_soon(self._expect_none)
+        self._expected += 1
+
+    def _expect_none(self) -> None:
+        self._expected = 0
 
     def check(self, images: int = 1, deadline_in_s: float = math.inf) -> None:
         """Refuse images that have no room, or whose deadline would pass while they wait.
@@ -44,12 +62,17 @@ class Admission:
         Raises:
             BusyError: they have none.
         """
-        wait_s = self._wait_s(self._held + images)
         if self._held + images > self.room:
-            raise BusyError(f"{self._held} images wait or run", max(1, math.ceil(wait_s / 2)), subject=self._name)
+            raise self.busy(images)
+        wait_s = self._wait_s(self._held + images)
         if self._held and wait_s > deadline_in_s:
             problem = f"the answer would take {wait_s:.1f} s, and the deadline is in {max(deadline_in_s, 0):.1f} s"
             raise BusyError(problem, max(1, math.ceil(wait_s - deadline_in_s)), subject=self._name)
+
+    def busy(self, images: int = 1) -> BusyError:
+        """What says that so many images have no room."""
+        wait_s = self._wait_s(self._held + images)
+        return BusyError(f"{self._held} images wait or run", max(1, math.ceil(wait_s / 2)), subject=self._name)
 
     @contextmanager
     def permit(self, images: int = 1, deadline_in_s: float = math.inf) -> Iterator[None]:

@@ -54,14 +54,19 @@ def create_app(
         finally:
             await state.models.stop()
 
+    guard = Guard(
+        state,
+        [one.path for one in ENDPOINTS if one.is_open],
+        [one.path for one in ENDPOINTS if one.method == "POST" and "{name}" in one.path],
+    )
     by_use = sorted(ENDPOINTS, key=lambda one: one.method == "GET")  # the router tries one address after the other
     app = Starlette(
         routes=[Route(one.path, one.handler, methods=[one.method]) for one in by_use],
-        middleware=[Middleware(Guard, state=state, open_paths=[one.path for one in ENDPOINTS if one.is_open])],
+        middleware=[Middleware(guard.around)],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
     )
-    app.state.server = state
+    app.state.server, app.state.guard = state, guard
     app.router.redirect_slashes = False
     return app
 

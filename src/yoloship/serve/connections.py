@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
-    import asyncio
+    from starlette.responses import Response
 
+    from yoloship.serve.guard import Guard
     from yoloship.serve.settings import RequestLimits
 
 _MAX_HEAD_BYTES: Final = 64 << 10
 _MAX_UNREAD_BYTES: Final = 1 << 20
 """Of a body. To stop and go on takes two system calls, in which other threads take the interpreter."""
+_RECEIVED_BYTES: Final = 1 << 20
+"""At once. A photo comes in one system call, and not in several."""
+_FIRST_BYTES: Final = 4 << 10
+"""That the parser gets, so that it gets little of the body of a request that is refused: it copies what it gets."""
+_SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Uvicorn's connection, with limits.
 
     It ends if the head of a request, or a body that nobody reads, does not come in time, if a head is too long, or if
@@ -24,20 +32,27 @@ class Connection(HttpToolsProtocol):
 
     Attributes:
         limits: Seconds for a head and for a body, and connections at the same time.
+        guard: Refuses requests from their heads.
+        received: What comes is put here, and taken before anything else comes.
     """
 
     limits: RequestLimits
+    guard: Guard
+    received: memoryview
+    scope: Any  # Starlette's own type has another name for the same
 
     @classmethod
-    def within(cls, limits: RequestLimits) -> type[Connection]:
+    def within(cls, limits: RequestLimits, guard: Guard) -> type[Connection]:
         """The class of the connections of one server."""
-        return type("LimitedConnection", (cls,), {"limits": limits})
+        received = memoryview(bytearray(_RECEIVED_BYTES))
+        return type("LimitedConnection", (cls,), {"limits": limits, "guard": guard, "received": received})
 
     def connection_made(self, transport: Any) -> None:
         """Begin, unless there are too many connections."""
         self._timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
-        self._is_in_request = False
+        self._heads = self._unwanted_bytes = 0
+        self._is_in_request = self._is_last = False
         self._head_bytes = 0
         self._joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
         super().connection_made(self._joined)  # type: ignore[arg-type]  # it is like a transport
@@ -65,16 +80,35 @@ class Connection(HttpToolsProtocol):
         if self._answer_timer is not None:
             self._answer_timer.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes. After an answer, they are the rest of its body or the next head, which must come in time too."""
-        if self.transport.is_closing():
-            return
-        if self._timer is None and self._is_between():
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it has room for whatever comes
+        """Where the loop puts what comes next. It calls `buffer_updated` before it reads for any other connection."""
+        return self.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what came. After an answer, it is the rest of its body or the next head, which must come in time too."""
+        if self._timer is None and self._is_between() and not self.transport.is_closing():
             self._start_timer()
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > _MAX_HEAD_BYTES:
-            self.transport.abort()
+        taken = 0
+        while taken < nbytes and not self.transport.is_closing():
+            if self._unwanted_bytes:
+                taken += self._throw_away(nbytes - taken)
+                continue
+            end = min(taken + _FIRST_BYTES, nbytes) if self._is_between() else nbytes
+            self._head_bytes += end - taken
+            self.data_received(self.received[taken:end])  # type: ignore[arg-type]  # the parser takes any buffer
+            taken = end
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.transport.abort()
+
+    def _throw_away(self, nbytes: int) -> int:
+        """Take up to so many bytes of a refused body past the parser; how many they are."""
+        nbytes = min(nbytes, self._unwanted_bytes)
+        self._unwanted_bytes -= nbytes
+        if not self._unwanted_bytes:
+            self.parser = httptools.HttpRequestParser(self)  # the one before still waits for the body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as Uvicorn does
+            self.on_message_complete()
+        return nbytes
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -82,16 +116,47 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is whole. What asks for another protocol gets its answer in this one, and no other after it."""
+        """The head is whole: refuse the request, or begin with it.
+
+        What asks for another protocol gets its answer in this one, and no other after it.
+        """
         self._head_bytes = 0
+        self._heads += 1
+        asks_for_other = self.parser.should_upgrade()
+        if self._is_between() and not self.flow.write_paused and not asks_for_other:
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            self.scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
+            answer = self.guard.refusal(self.scope)
+            if answer is not None:
+                self._refuse(answer)
+                return
         super().on_headers_complete()
-        if self.parser.should_upgrade():
+        if asks_for_other:
             self.cycle.keep_alive = False
+
+    def _refuse(self, answer: Response) -> None:
+        """Answer at once, and throw the body away as it comes.
+
+        A client may send all of it before it reads, so the connection stays open until then, unless the client waits to
+        be asked for the body.
+        """
+        lines = [b"%b: %b\r\n" % one for one in (*self.server_state.default_headers, *answer.raw_headers)]
+        is_over = b"connection: close\r\n" in lines
+        self._is_last = is_over or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive()
+        if self._is_last and not is_over:
+            lines.append(b"connection: close\r\n")
+        self._joined.write_now(b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body)))
+        if is_over:
+            self.transport.close()
+        self.on_response_complete()
+        sizes = {name: value for name, value in self.headers if name in _SIZES}
+        self._unwanted_bytes = int(sizes[b"content-length"]) if sizes.keys() == {b"content-length"} else 0
 
     def on_body(self, body: bytes) -> None:
         """A part of a body came. It is taken in this turn of the loop, so there is seldom a reason to read no more."""
         self._head_bytes = 0
-        if self.cycle.response_complete:
+        if self._is_between():
+            self._unwanted_bytes = max(self._unwanted_bytes - len(body), 0)
             return
         self.cycle.body += body
         if len(self.cycle.body) > _MAX_UNREAD_BYTES:
@@ -99,10 +164,18 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
+        """The body is whole. If nobody read it, the time for idle connections begins again."""
         self._head_bytes = 0
         self._is_in_request = False
-        super().on_message_complete()
+        if not self._is_between():
+            super().on_message_complete()
+            self.guard.note_body(self.scope)
+        elif self._is_last:
+            self.transport.close()
+        elif self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """The answer is whole: it goes out now, not in the loop's next turn, which other threads may delay."""
@@ -114,14 +187,14 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(self.limits.head_timeout_s, self._end_if_slow, self.cycle)
+        self._timer = self.loop.call_later(self.limits.head_timeout_s, self._end_if_slow, self._heads)
 
-    def _end_if_slow(self, cycle: object) -> None:
+    def _end_if_slow(self, heads: int) -> None:
         """End a connection on which no request began since the timer did, and the last one was answered."""
         self._timer = None
-        if not self._is_between() or not (self._is_in_request or self.cycle is None):
+        if not self._is_between() or not (self._is_in_request or not self._heads):
             return  # a request is being answered, or the time for idle connections runs
-        if self.cycle is cycle:
+        if self._heads == heads:
             self.transport.abort()
         else:
             self._start_timer()
@@ -146,6 +219,11 @@ class _JoinedWrites:
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Send these bytes."""
+        self._held.append(data)
+        self.flush()
 
     def close(self) -> None:
         """Send what is held, and end, also if the client does not take it."""

@@ -12,13 +12,24 @@ from urllib.parse import urlsplit
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.serve.answers import json_response
-from yoloship.serve.errors import ClientLeftError, KeyRefusedError, ServeError, error_body, forget_frames, status_of
+from yoloship.serve.errors import (
+    BusyError,
+    ClientLeftError,
+    KeyRefusedError,
+    ServeError,
+    error_body,
+    forget_frames,
+    status_of,
+)
+from yoloship.serve.kserve_models import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from yoloship.serve.engine import ModelHost
     from yoloship.serve.state import ServerState
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -40,36 +51,79 @@ class Guard:
     its address is open to all. Whatever fails becomes an answer in the one form of errors, never a traceback.
 
     Args:
-        app: The application inside.
         state: The server.
         open_paths: Addresses that need no key.
+        image_paths: Addresses that images of a model are sent to, with ``{name}`` for its name.
     """
 
-    def __init__(self, app: ASGIApp, state: ServerState, open_paths: Iterable[str]) -> None:
-        self._app, self._state, self._open = app, state, frozenset(open_paths)
+    def __init__(self, state: ServerState, open_paths: Iterable[str], image_paths: Iterable[str]) -> None:
+        self._state, self._open = state, frozenset(open_paths)
         self._models = frozenset(host.name for host in state.models)
+        self._taking: dict[str, tuple[str, ModelHost]] = {
+            path.format(name=host.name, version=VERSION): (path, host) for path in image_paths for host in state.models
+        }
         self._first_id, self._numbers = secrets.token_hex(6), itertools.count()
+
+    def around(self, app: ASGIApp) -> Guard:
+        """Guard this application."""
+        self._app = app
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send, self._new_id)
+        exchange = _Exchange(scope, self._new_id)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message = {**message, "headers": exchange.headers_of_answer(message["headers"])}
+            await send(message)
+
         try:
-            try:
-                self._admit(scope, exchange.headers)
-                await self._app(scope, receive, exchange.send)
-            except YoloshipError as error:
-                await self._refuse(scope, receive, exchange, error)
-                forget_frames(error)
-            except Exception as error:
-                _logger.exception("request %s failed", exchange.id)
-                fault = "InternalError", "this is a fault of the server; its log has the id"
-                await exchange.fail(scope, receive, 500, fault)
-                forget_frames(error)
+            self._admit(scope, exchange.headers)
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            failure = self._failure(scope, exchange, error)
+            if not exchange.status and not isinstance(error, ClientLeftError):
+                await failure(scope, receive, answer)
+            exchange.status = exchange.status or failure.status_code
+            forget_frames(error)
         finally:
-            self._note(scope, exchange)
+            route = getattr(scope.get("route"), "path", "other")
+            self._note(scope, exchange, route, (scope.get("path_params") or {}).get("name"))
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """The answer to an image whose model has no room, from the head of the request; None if it may go on.
+
+        The application would refuse it too. This takes a fraction of the time, and under overload most requests end
+        here.
+
+        Args:
+            scope: Of the request, with its method, path, headers and client.
+        """
+        route, host = self._taking.get(scope["path"], ("", None))
+        if host is None or host.admission.has_room or scope["method"] != "POST":
+            return None
+        exchange = _Exchange(scope, self._new_id)
+        try:
+            self._admit(scope, exchange.headers)
+        except YoloshipError:
+            return None  # it has another answer
+        answer = self._failure(scope, exchange, host.admission.busy())
+        self._state.metrics.rejected.labels(host.name, BusyError.__name__).inc()
+        answer.raw_headers = exchange.headers_of_answer(answer.raw_headers)
+        exchange.status = answer.status_code
+        self._note(scope, exchange, route, host.name)
+        return answer
+
+    def note_body(self, scope: Scope) -> None:
+        """The body of a request that was not refused is whole."""
+        _, host = self._taking.get(scope["path"], ("", None))
+        if host is not None:
+            host.admission.expect()
 
     def _new_id(self) -> str:
         """An id that no other request has. To ask the system for each would let other threads in."""
@@ -94,22 +148,29 @@ class Guard:
         if not settings.keys.accept(key):
             raise KeyRefusedError("the API key is wrong")
 
-    async def _refuse(self, scope: Scope, receive: Receive, exchange: _Exchange, error: YoloshipError) -> None:
-        status = status_of(error)
-        if status >= 500 and not isinstance(error, ServeError):
-            _logger.error("request %s failed: %s", exchange.id, error)
-        headers = dict(error.headers) if isinstance(error, ServeError) else {}
+    def _failure(self, scope: Scope, exchange: _Exchange, error: Exception) -> Response:
+        """The answer that has the kind and the message of an error, in the form of the address."""
+        status, kind, message = 500, "InternalError", "this is a fault of the server; its log has the id"
+        headers: dict[str, str] = {}
+        if isinstance(error, YoloshipError):
+            status, kind, message = status_of(error), type(error).__name__, str(error)
+        if isinstance(error, ServeError):
+            headers.update(error.headers)
+        elif status >= 500:
+            is_known = isinstance(error, YoloshipError)
+            _logger.error("request %s failed: %s", exchange.id, error, exc_info=None if is_known else error)
         if status in {408, 413} or b"expect" in exchange.headers:
             headers["Connection"] = "close"  # or the rest of the body, sent or not, would be read as the next request
-        if not isinstance(error, ClientLeftError):
-            await exchange.fail(scope, receive, status, (type(error).__name__, str(error)), headers)
-        exchange.status = exchange.status or status
+        body = error_body(kind, message, exchange.id)
+        if scope["path"].startswith(_KSERVE):
+            body = {"error": body["error"]["message"]}
+        return json_response(body, status, headers)
 
-    def _note(self, scope: Scope, exchange: _Exchange) -> None:
-        route = getattr(scope.get("route"), "path", "other")
-        name = (scope.get("path_params") or {}).get("name")
+    def _note(self, scope: Scope, exchange: _Exchange, route: str, name: str | None) -> None:
         model = name if name in self._models else ""  # each name in a metric is kept for ever
         self._state.metrics.requests.labels(route, model, str(exchange.status)).inc()
+        if not _logger.isEnabledFor(logging.INFO):
+            return
         facts: dict[str, Any] = {
             "id": exchange.id,
             "method": scope["method"],
@@ -122,10 +183,16 @@ class Guard:
 
 
 class _Exchange:
-    """A request and its answer."""
+    """A request and its answer.
 
-    def __init__(self, scope: Scope, send: Send, new_id: Callable[[], str]) -> None:
-        self._send = send
+    Attributes:
+        headers: Of the request.
+        id: That of its client, or a new one.
+        came_s: When it came, by the event loop's clock.
+        status: Of the answer, once it has begun.
+    """
+
+    def __init__(self, scope: Scope, new_id: Callable[[], str]) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode("ascii") if _ID.fullmatch(given) else new_id()
@@ -133,24 +200,11 @@ class _Exchange:
         self.status = 0
         scope.setdefault("state", {}).update(request_id=self.id, came_s=self.came_s)
 
-    async def send(self, message: Message) -> None:
-        """Pass a part of the answer on, with the headers that each answer has."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            have = {name for name, _ in message["headers"]}
-            added = [(name, value) for name, value in _HEADERS if name not in have]
-            message = {**message, "headers": [*message["headers"], (b"x-request-id", self.id.encode()), *added]}
-        await self._send(message)
-
-    async def fail(
-        self, scope: Scope, receive: Receive, status: int, fault: tuple[str, str], headers: dict[str, str] | None = None
-    ) -> None:
-        """Answer with the kind and the message of an error, in the form of the address, unless the answer has begun."""
-        if not self.status:
-            body = error_body(*fault, self.id)
-            if scope["path"].startswith(_KSERVE):
-                body = {"error": body["error"]["message"]}
-            await json_response(body, status, headers)(scope, receive, self.send)
+    def headers_of_answer(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """These headers of an answer, and those that each answer has."""
+        own = dict(headers)
+        added = [(name, value) for name, value in _HEADERS if name not in own]
+        return [*headers, (b"x-request-id", self.id.encode()), *added]
 
 
 def _host(header: bytes) -> str:

@@ -88,7 +88,7 @@ def serve(
     app = create_app(settings, failed, ready if listening.is_shared else None)
     config = uvicorn.Config(
         app,
-        http=Connection.within(settings.limits),
+        http=Connection.within(settings.limits, app.state.guard),
         backlog=_BACKLOG,
         ws="none",
         lifespan="on",

@@ -1,21 +1,33 @@
-"""Connections on which nothing happens are ended."""
+"""Connections on which nothing happens are ended, and what has no room is refused before its body comes."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
+import re
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from helpers.certificates import self_signed
-from helpers.serving import PHOTO, PREDICT, cat_model, listening, listening_app, settings_of
+from helpers.serving import PHOTO, PREDICT, cat_model, listening, listening_app, served, settings_of
+from yoloship.serve.connections import Connection
+from yoloship.serve.keys import ApiKeys
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from starlette.applications import Starlette
+
+KEY = "0123456789abcdef"
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -169,3 +181,191 @@ def test_a_handshake_of_tls_that_does_not_come_ends_the_connection(tmp_path: Pat
     with listening_app(settings, context) as (port, _):
         for data in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
             assert talk(port, data) == b""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Starlette]]:
+    """A server whose one place is taken by an image that never runs."""
+    path = cat_model(tmp_path_factory.mktemp("models"))
+    settings = settings_of(path, RequestLimits(queue=1, head_timeout_s=0.3), keys=ApiKeys((KEY,)))
+    with listening_app(settings) as (port, app):
+        (host,) = app.state.server.models
+        with host.admission.permit():
+            yield port, app
+
+
+def refused_head(size: int, *lines: str, path: str = PREDICT) -> bytes:
+    more = "".join(f"{line}\r\n" for line in (*lines, f"X-API-Key: {KEY}"))
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n{more}\r\n".encode()
+
+
+def heads(said: bytes) -> list[bytes]:
+    return [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]]
+
+
+LAST = HEALTH + b"Connection: close\r\n\r\n"
+
+
+def test_an_image_without_room_is_refused_before_its_body_comes(full: tuple[int, Starlette]) -> None:
+    with socket.create_connection(("127.0.0.1", full[0])) as connection:
+        connection.sendall(refused_head(len(PHOTO), "X-Request-Id: mine"))
+        head, _, body = connection.recv(65_536).decode().partition("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 429 Too Many Requests\r\n")
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+        assert (fields["x-request-id"], fields["x-content-type-options"]) == ("mine", "nosniff")
+        assert int(fields["retry-after"]) >= 1
+        assert fields["content-length"] == str(len(body))
+        error = json.loads(body)["error"]
+        assert (error["type"], error["request_id"]) == ("BusyError", "mine")
+        assert error["message"].startswith("cat: 1 images wait or run; try again in ")
+        connection.sendall(PHOTO + LAST)
+        assert heads(connection.recv(65_536)) == [b"200"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4000, 5000, 100_000, 3_000_000])
+@pytest.mark.parametrize("piece", [1 << 24, 3001])
+def test_a_refused_body_is_thrown_away_to_its_last_byte_and_no_further(
+    full: tuple[int, Starlette], size: int, piece: int
+) -> None:
+    # Bodies that look like requests: if a byte too many or too few were thrown away, they would be answered too.
+    body = (HEALTH + b"\r\n") * (size // len(HEALTH) + 1)
+    data = (refused_head(size) + body[:size]) * 2 + LAST
+    with socket.create_connection(("127.0.0.1", full[0])) as connection:
+        for at in range(0, len(data), piece):
+            connection.sendall(data[at : at + piece])
+        said = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert heads(said) == [b"429", b"429", b"200"]
+
+
+def test_a_refused_body_in_chunks_is_thrown_away_too(full: tuple[int, Starlette]) -> None:
+    chunked = refused_head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    body = b"1388\r\n" + b"x" * 0x1388 + b"\r\n0\r\n\r\n"
+    assert heads(talk(full[0], (chunked + body) * 2 + LAST)) == [b"429", b"429", b"200"]
+
+
+@pytest.mark.parametrize(
+    ("data", "rest"),
+    [
+        (refused_head(200_000, "Connection: close"), b"x" * 200_000),
+        (refused_head(200_000).replace(b"HTTP/1.1", b"HTTP/1.0"), b"x" * 200_000),
+        (refused_head(200_000, "Expect: 100-continue"), b""),
+    ],
+    ids=["it closes", "HTTP/1.0", "it waits for 100"],
+)
+def test_the_connection_of_a_refused_request_that_is_its_last_ends_after_its_body(
+    full: tuple[int, Starlette], data: bytes, rest: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", full[0])) as connection:
+        connection.sendall(data)
+        said = connection.recv(65_536)
+        connection.sendall(rest)
+        assert connection.recv(65_536) == b""
+    assert heads(said) == [b"429"]
+    assert b"\r\nconnection: close\r\n" in said
+
+
+def test_a_refused_body_that_does_not_come_ends_the_connection(full: tuple[int, Starlette]) -> None:
+    assert heads(talk(full[0], refused_head(200_000) + b"x" * 100_000)) == [b"429"]
+
+
+def test_a_refusal_has_the_form_of_its_address_and_is_counted(full: tuple[int, Starlette]) -> None:
+    port, app = full
+    paths = ["/v2/models/cat/infer", "/v2/models/cat/versions/1/infer"]
+    for path in paths:
+        said = talk(port, refused_head(0, path=path) + LAST)
+        assert b'{"error": "cat: 1 images wait or run; try again in' in said
+    counts = app.state.server.metrics.text().decode()
+    for route in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        assert f'requests_total{{model="cat",route="{route}",status="429"}} 1.0' in counts
+
+
+def test_a_refusal_is_counted_and_logged_as_any_other_answer(
+    full: tuple[int, Starlette], caplog: pytest.LogCaptureFixture
+) -> None:
+    port, app = full
+    wanted = re.compile(r'yoloship_rejected_total{model="cat",reason="BusyError"} (\S+)')
+
+    def rejected() -> float:
+        found = wanted.search(app.state.server.metrics.text().decode())
+        return 0.0 if found is None else float(found[1])
+
+    before = rejected()
+    with caplog.at_level(logging.INFO, "yoloship.serve"):
+        talk(port, refused_head(0, "X-Request-Id: line-2") + LAST)
+    assert rejected() == before + 1
+    (facts,) = [facts for one in caplog.records if (facts := one.__dict__.get("facts", {})).get("id") == "line-2"]
+    assert (facts["method"], facts["path"], facts["status"]) == ("POST", PREDICT, 429)
+    assert facts["client"] == "127.0.0.1"
+
+
+def test_nobody_without_a_key_is_told_that_there_is_no_room(full: tuple[int, Starlette]) -> None:
+    without = refused_head(0).replace(KEY.encode(), b"another key")
+    assert heads(talk(full[0], without + LAST)) == [b"401", b"200"]
+
+
+@pytest.mark.parametrize("path", [PREDICT.replace("cat", "dog"), "/v1/models", "/nothing"])
+def test_what_needs_no_room_is_answered_as_ever(full: tuple[int, Starlette], path: str) -> None:
+    assert heads(talk(full[0], refused_head(0, path=path) + LAST))[0] in {b"404", b"405"}
+    got = refused_head(0).replace(b"POST", b"GET")
+    assert heads(talk(full[0], got + LAST)) == [b"405", b"200"]
+
+
+def test_the_time_for_idle_connections_begins_after_a_body_that_nobody_read(tmp_path: Path) -> None:
+    head = HEAD.replace(PREDICT, "/v1/models/dog/predict").encode() + b"\r\n"
+    with (
+        listening_app(settings_of(cat_model(tmp_path)), keep_alive_s=0.3) as (port, _),
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        connection.sendall(head)
+        assert heads(connection.recv(65_536)) == [b"404"]
+        connection.sendall(PHOTO)
+        with suppress(ConnectionResetError):  # it ended while we were sending
+            assert connection.recv(65_536) == b""
+
+
+class Kept(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    said = b""
+
+    def write(self, data: Any) -> None:
+        self.said += data
+
+    def close(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def test_images_that_come_in_one_turn_of_the_loop_are_refused_from_their_heads_once_there_is_no_more_room(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(cat_model(tmp_path), RequestLimits(queue=1))
+    data = HEAD.encode() + b"\r\n" + PHOTO
+
+    async def said(app: Starlette) -> tuple[list[bytes], bytes]:
+        limited = Connection.within(settings.limits, app.state.guard)
+        config = uvicorn.Config(app, http=limited, log_config=None)
+        config.load()
+        connections, transports = [], [Kept(), Kept(), Kept()]
+        for transport, given in zip(transports, (data[:-1], data, data), strict=True):
+            connection = limited(config, ServerState(), {})
+            connection.connection_made(transport)
+            connection.get_buffer(-1)[: len(given)] = given
+            connection.buffer_updated(len(given))
+            connections.append(connection)
+        at_once = [transport.said for transport in transports]
+        while not transports[1].said:
+            await asyncio.sleep(0.01)
+        for connection in connections:
+            connection.connection_lost(None)
+        return at_once, transports[1].said
+
+    with served(settings) as server:
+        at_once, later = server.do(said(server.app))
+    assert [heads(one) for one in at_once] == [[], [], [b"429"]]  # the first one is not whole, and takes no room
+    assert heads(later) == [b"200"]
