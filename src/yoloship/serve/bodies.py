@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.strict_json import parse_strict_json
 from yoloship.errors import InputError, visible
 from yoloship.serve.errors import BodyError, BusyError, ClientLeftError
-from yoloship.serve.waiting import deadline_of, rejections_counted, until
+from yoloship.serve.waiting import deadline_of, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,18 +122,16 @@ async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget,
 async def body_with_room(request: Request, state: ServerState, host: ModelHost) -> AsyncIterator[tuple[bytes, float]]:
     """The body of a request for a model, and when its answer must be there, by the event loop's clock.
 
-    Without room for an image, the body is not read. Its memory is given back at the end. What ends without room, too
-    late or without its client is counted.
+    Without room for an image, the body is not read. Its memory is given back at the end.
     """
     limits = state.settings.limits
-    with rejections_counted(state.metrics, host.name):
-        deadline_s = deadline_of(request, limits.deadline_s)
-        host.admission.check(deadline_in_s=deadline_s - asyncio.get_running_loop().time())
-        body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
-        try:
-            yield body, deadline_s
-        finally:
-            state.bodies.release(len(body))
+    deadline_s = deadline_of(request, limits.deadline_s)
+    host.admission.check(deadline_in_s=deadline_s - asyncio.get_running_loop().time())
+    body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
+    try:
+        yield body, deadline_s
+    finally:
+        state.bodies.release(len(body))
 
 
 def images_of(

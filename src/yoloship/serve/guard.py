@@ -16,6 +16,7 @@ from yoloship.serve.errors import (
     BusyError,
     ClientLeftError,
     KeyRefusedError,
+    LateError,
     ServeError,
     error_body,
     forget_frames,
@@ -113,7 +114,6 @@ class Guard:
         except YoloshipError:
             return None  # it has another answer
         answer = self._failure(scope, exchange, host.admission.busy())
-        self._state.metrics.rejected.labels(host.name, BusyError.__name__).inc()
         answer.raw_headers = exchange.headers_of_answer(answer.raw_headers)
         exchange.status = answer.status_code
         self._note(scope, exchange, route, host.name)
@@ -154,6 +154,8 @@ class Guard:
         headers: dict[str, str] = {}
         if isinstance(error, YoloshipError):
             status, kind, message = status_of(error), type(error).__name__, str(error)
+        if isinstance(error, (BusyError, LateError, ClientLeftError)):
+            exchange.rejected_for = kind
         if isinstance(error, ServeError):
             headers.update(error.headers)
         elif status >= 500:
@@ -169,6 +171,8 @@ class Guard:
     def _note(self, scope: Scope, exchange: _Exchange, route: str, name: str | None) -> None:
         model = name if name in self._models else ""  # each name in a metric is kept for ever
         self._state.metrics.requests.labels(route, model, str(exchange.status)).inc()
+        if exchange.rejected_for and model:
+            self._state.metrics.rejected.labels(model, exchange.rejected_for).inc()
         if not _logger.isEnabledFor(logging.INFO):
             return
         facts: dict[str, Any] = {
@@ -190,6 +194,7 @@ class _Exchange:
         id: That of its client, or a new one.
         came_s: When it came, by the event loop's clock.
         status: Of the answer, once it has begun.
+        rejected_for: The kind of error, if it ended without room, too late or without its client; empty otherwise.
     """
 
     def __init__(self, scope: Scope, new_id: Callable[[], str]) -> None:
@@ -197,7 +202,7 @@ class _Exchange:
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode("ascii") if _ID.fullmatch(given) else new_id()
         self.came_s = asyncio.get_running_loop().time()
-        self.status = 0
+        self.status, self.rejected_for = 0, ""
         scope.setdefault("state", {}).update(request_id=self.id, came_s=self.came_s)
 
     def headers_of_answer(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -1,22 +1,18 @@
-"""How long a request may take, its end if nobody waits for it, and the count of those that end without an answer."""
+"""How long a request may take, and its end if nobody waits for it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import InputError
-from yoloship.serve.errors import BusyError, ClientLeftError, LateError
+from yoloship.serve.errors import ClientLeftError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.requests import Request
 
     from yoloship.errors import YoloshipError
-    from yoloship.serve.metrics import Metrics
 
 DEADLINE_HEADER: Final = "x-deadline-ms"
 
@@ -118,13 +114,3 @@ class unless_client_leaves(_Ending):  # noqa: N801 - as `until`
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         self._end()
-
-
-@contextmanager
-def rejections_counted(metrics: Metrics, name: str) -> Iterator[None]:
-    """Count a request for this model that ends without room, too late, or without its client."""
-    try:
-        yield
-    except (BusyError, LateError, ClientLeftError) as error:
-        metrics.rejected.labels(name, type(error).__name__).inc()
-        raise
