@@ -77,6 +77,8 @@ class Begun:
         started_s: When a thread began to read it, by `time.perf_counter`.
         opened_s: When it was read, or found to be for the GPU's decoder.
         decoded_s: When others had decoded it; None if they did not.
+        known: Done in the thread of the event loop when the result or the error is known, or nobody waits for it.
+        ended: Called in any thread when it has its result or its error.
     """
 
     ran: Ran | None = None
@@ -88,13 +90,11 @@ class Begun:
     opened: object = None
     is_dropped = is_handed = is_running = False
     release: Callable[[], None] = staticmethod(lambda: None)
+    known: asyncio.Future[None]
+    ended: Callable[[Begun], None]
 
     def __init__(self, data: bytes, options: DetectOptions | None, limits: ImageLimits, *, keep_image: bool) -> None:
         self.data, self.options, self.limits, self.keep_image = data, options, limits, keep_image
-
-    def begin(self, ended: Callable[[Begun], None]) -> None:
-        """Say who is told when it has its result or its error."""
-        self._ended = ended
 
     def cancelled(self) -> bool:
         """Whether nobody waits for it any more."""
@@ -125,7 +125,7 @@ class Begun:
 
     def _end(self) -> None:
         self.release()
-        self._ended(self)
+        self.ended(self)
 
 
 class Handover:
@@ -144,23 +144,19 @@ class Handover:
         most = max(2, usable_cores())
         few = None if detector.decoding.images == "gpu" else most
         self._readers = Readers[Begun](most, self._read, self._submit, few=few, begin=step_back)
-        self._waiting: dict[Begun, asyncio.Future[None]] = {}
         self._ended: deque[Begun] = deque()
         self._is_called = False
 
     async def result(self, begun: Begun) -> None:
         """Wait until an image has its result or its error. If the wait is cancelled, the image is dropped."""
         loop = asyncio.get_running_loop()
-        future = self._waiting[begun] = loop.create_future()
-        begun.begin(partial(self._settle, loop))
+        begun.known, begun.ended = loop.create_future(), partial(self._settle, loop)
         self._readers.add(begun)
         try:
-            await future
+            await begun.known
         except asyncio.CancelledError:
             begun.drop()
             raise
-        finally:
-            self._waiting.pop(begun, None)
 
     def close(self) -> None:
         """End the threads. Nobody waits for an image any more."""
@@ -177,9 +173,9 @@ class Handover:
     def _tell(self) -> None:
         self._is_called = False  # what is appended from now on calls again
         while self._ended:
-            future = self._waiting.get(self._ended.popleft())
-            if future is not None and not future.done():
-                future.set_result(None)
+            known = self._ended.popleft().known
+            if not known.done():  # nobody waits any more
+                known.set_result(None)
 
     def _read(self, begun: Begun, hand_over: Callable[[], None]) -> None:
         """In a reader: decode an image, unless the GPU does so and nobody draws on it."""
