@@ -241,20 +241,9 @@ class ModelHost:
             LateError: the deadline passed.
             YoloshipError: the image or the run failed.
         """
-        async with until(deadline_s, LateError("the deadline passed", subject=self.name)):
-            return await self._infer(data, options, keep_image)
-
-    def note_run(self, *, is_lost: bool) -> None:
-        """Count a run that somebody else began; several in a row that lost their device make the model not ready."""
-        self._failed_runs = self._failed_runs + 1 if is_lost else 0
-
-    async def call(self, work: Callable[[], Any]) -> Any:
-        """Do work of a request in a thread, such as writing its answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers.writers, work)
-
-    async def _infer(self, data: bytes, options: DetectOptions | None, keep_image: bool) -> Answer:
         came_s = time.perf_counter()
-        async with self._slots:
+        late = LateError("the deadline passed", subject=self.name)
+        async with until(deadline_s, late), self._slots:
             with self.lease() as loaded:
                 begun = Begun(data, options, self._limits.image, keep_image=keep_image)
                 await loaded.handover.result(begun)
@@ -270,6 +259,14 @@ class ModelHost:
         network_s, total_s = ran.ended_s - ran.started_s, ended_s - came_s
         queue_s = max(total_s - network_s - decode_s, 0)
         return Answer(begun.result, Times(decode_s, queue_s, network_s, total_s, ran.images), begun.image)
+
+    def note_run(self, *, is_lost: bool) -> None:
+        """Count a run that somebody else began; several in a row that lost their device make the model not ready."""
+        self._failed_runs = self._failed_runs + 1 if is_lost else 0
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        """Do work of a request in a thread, such as writing its answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers.writers, work)
 
     def _wait_s(self, images: int) -> float:
         """Seconds until the last of so many images has its answer, if they all begin now."""
