@@ -39,7 +39,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     limits: RequestLimits
     guard: Guard
     received: memoryview
-    scope: Any  # Starlette's own type has another name for the same
+    scope: Any  # its type in Uvicorn is not that of Starlette
 
     @classmethod
     def within(cls, limits: RequestLimits, guard: Guard) -> type[Connection]:

@@ -34,6 +34,9 @@ _OBJECTS: Final = 10_000
 700 of Python, so it would look at them again and again, for a fifth of the event loop's time."""
 _KEEP_ALIVE_S: Final = 30
 _BACKLOG: Final = 2048
+_ACCEPTED: Final = 16
+"""New connections in one turn of the event loop: asyncio takes as many as its backlog. Thousands that come at once
+would hold up all others."""
 _OTHER_FILES: Final = 512
 """Files that are open besides connections: models, libraries, caches."""
 
@@ -89,7 +92,7 @@ def serve(
     config = uvicorn.Config(
         app,
         http=Connection.within(settings.limits, app.state.guard),
-        backlog=_BACKLOG,
+        backlog=_ACCEPTED,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -161,6 +164,8 @@ class Server(uvicorn.Server):
             listen = partial(loop.create_server, ssl_handshake_timeout=self._handshake_timeout_s)
             loop.create_server = listen  # type: ignore[method-assign]
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_BACKLOG)  # again: asyncio has told the system its own number
 
     def capture_signals(self) -> Any:
         """Let signals end the server. Uvicorn would raise them again afterwards, although it has done as they say."""

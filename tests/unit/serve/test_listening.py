@@ -49,6 +49,27 @@ def test_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert protocols == [socket.IPPROTO_TCP]
 
 
+def test_thousands_of_connections_may_wait_and_few_are_taken_in_one_turn_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of asyncio takes as many as it says to the system that may wait."""
+    backlogs: list[int] = []
+
+    class Recorded(socket.socket):
+        def listen(self, backlog: int = 0) -> None:
+            super().listen(backlog)
+            backlogs.append(backlog)
+
+    monkeypatch.setattr("yoloship.serve.listening.socket.socket", Recorded)
+    path = tmp_path / "cat.onnx"
+    path.write_bytes(b"garbage")
+    with pytest.raises(SessionError):
+        serve(settings_of(path), Listening(port=0), print)
+    before, of_asyncio, after = backlogs
+    assert before == after == 2048
+    assert of_asyncio <= 16
+
+
 def test_a_certificate_that_is_none_is_said(tmp_path: Path) -> None:
     path = tmp_path / "cert.pem"
     path.write_text("nothing")
