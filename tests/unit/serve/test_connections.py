@@ -149,6 +149,7 @@ def test_clients_that_do_not_take_their_answers_do_not_hold_connections(port: in
             connection.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning")  # of 3.10
 def test_connections_with_tls_are_answered_and_end_without_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
