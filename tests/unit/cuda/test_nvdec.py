@@ -10,12 +10,13 @@ import pytest
 
 from helpers.cuda_emulator import with_stand_in_driver
 from helpers.nvdec_stand_in import SIZE
+from helpers.pyav import needs_pyav_for_gpus
 from helpers.videos import Clip, write_clip
 
 ROOT = Path(__file__).resolve().parents[3]
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
-pytest.importorskip("av", reason="needs PyAV")
+needs_pyav_for_gpus()
 
 
 def test_decoders_of_the_gpu_open_decode_and_close(tmp_path: Path) -> None:

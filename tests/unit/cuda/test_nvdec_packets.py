@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from helpers.cuda_emulator import with_stand_in_driver
+from helpers.pyav import needs_pyav_for_gpus
 
 ROOT = Path(__file__).resolve().parents[3]
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
-pytest.importorskip("av", reason="needs PyAV")
+needs_pyav_for_gpus()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet")

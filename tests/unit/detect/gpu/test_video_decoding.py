@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from helpers.cuda_emulator import with_stand_in_driver
+from helpers.pyav import needs_pyav_for_gpus
 from yoloship.detect.gpu.video_decoding import PacketsInTurn, VideosInTurn
 
 ROOT = Path(__file__).resolve().parents[4]
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
-pytest.importorskip("av", reason="needs PyAV")
+needs_pyav_for_gpus()
 
 
 def test_a_detector_lends_its_decoders_to_sources_with_videos(tmp_path: Path) -> None:
