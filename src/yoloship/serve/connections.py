@@ -21,14 +21,16 @@ _RECEIVED_BYTES: Final = 1 << 20
 """At once. A photo comes in one system call, and not in several."""
 _FIRST_BYTES: Final = 4 << 10
 """That the parser gets, so that it gets little of the body of a request that is refused: it copies what it gets."""
+_MAX_WAITING: Final = 1000
+"""Requests of one connection that wait for the answer to its first. Each takes some kB and some microseconds."""
 _SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Uvicorn's connection, with limits.
 
-    It ends if the head of a request, or a body that nobody reads, does not come in time, if a head is too long, or if
-    the client does not take its answers.
+    It ends if the head of a request, or a body that nobody reads, does not come in time, if a head is too long, if too
+    many requests wait for the answer to the first, or if the client does not take its answers.
 
     Attributes:
         limits: Seconds for a head and for a body, and connections at the same time.
@@ -52,7 +54,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
         self._heads = self._unwanted_bytes = 0
-        self._is_in_request = self._is_last = False
+        self._is_in_request = self._is_last = self._may_refuse = False
         self._head_bytes = 0
         self._joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
         super().connection_made(self._joined)  # type: ignore[arg-type]  # it is like a transport
@@ -88,6 +90,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         """Take what came. After an answer, it is the rest of its body or the next head, which must come in time too."""
         if self._timer is None and self._is_between() and not self.transport.is_closing():
             self._start_timer()
+        self._may_refuse = True
         taken = 0
         while taken < nbytes and not self.transport.is_closing():
             if self._unwanted_bytes:
@@ -102,6 +105,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def _throw_away(self, nbytes: int) -> int:
         """Take up to so many bytes of a refused body past the parser; how many they are."""
+        self._unset_keepalive_if_required()
         nbytes = min(nbytes, self._unwanted_bytes)
         self._unwanted_bytes -= nbytes
         if not self._unwanted_bytes:
@@ -118,12 +122,18 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse the request, or begin with it.
 
-        What asks for another protocol gets its answer in this one, and no other after it.
+        What asks for another protocol gets its answer in this one, and no other after it. Only one request is refused
+        from its head in one turn of the loop: of thousands sent at once, the others wait as any request does.
         """
+        if self.transport.is_closing():
+            return  # what comes behind the last request is not for us
+        if len(self.pipeline) >= _MAX_WAITING:
+            self.transport.abort()
+            return
         self._head_bytes = 0
         self._heads += 1
         asks_for_other = self.parser.should_upgrade()
-        if self._is_between() and not self.flow.write_paused and not asks_for_other:
+        if self._may_refuse and self._is_between() and not self.flow.write_paused and not asks_for_other:
             self.scope["method"] = self.parser.get_method().decode("ascii")
             self.scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
             answer = self.guard.refusal(self.scope)
@@ -140,6 +150,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         A client may send all of it before it reads, so the connection stays open until then, unless the client waits to
         be asked for the body.
         """
+        self._may_refuse = False
         lines = [b"%b: %b\r\n" % one for one in (*self.server_state.default_headers, *answer.raw_headers)]
         is_over = b"connection: close\r\n" in lines
         self._is_last = is_over or self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive()
@@ -169,7 +180,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._is_in_request = False
         if not self._is_between():
             super().on_message_complete()
-            self.guard.note_body(self.scope)
+            if not self.pipeline:
+                self.guard.note_body(self.scope)
         elif self._is_last:
             self.transport.close()
         elif self.timeout_keep_alive_task is None:

@@ -7,6 +7,7 @@ import itertools
 import logging
 import re
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -120,9 +121,12 @@ class Guard:
         return answer
 
     def note_body(self, scope: Scope) -> None:
-        """The body of a request that was not refused is whole."""
+        """The body of a request that was not refused is whole. If it may have an answer, its image is expected."""
         _, host = self._taking.get(scope["path"], ("", None))
-        if host is not None:
+        if host is None or scope["method"] != "POST":
+            return
+        with suppress(YoloshipError):
+            self._admit(scope, dict(scope["headers"]))
             host.admission.expect()
 
     def _new_id(self) -> str:

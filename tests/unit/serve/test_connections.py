@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import ssl
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,12 @@ from yoloship.serve.keys import ApiKeys
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from starlette.applications import Starlette
+
+    from helpers.serving import InProcess
 
 KEY = "0123456789abcdef"
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n"
@@ -269,6 +272,35 @@ def test_a_refused_body_that_does_not_come_ends_the_connection(full: tuple[int, 
     assert heads(talk(full[0], refused_head(200_000) + b"x" * 100_000)) == [b"429"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        refused_head(0, "Expect: 100-continue"),
+        refused_head(0, "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+    ids=["it waits for 100", "HTTP/1.0"],
+)
+def test_nothing_is_done_for_what_comes_behind_a_refused_request_that_is_the_last(
+    full: tuple[int, Starlette], caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    with caplog.at_level(logging.INFO, "yoloship.serve"):
+        talk(full[0], data + HEALTH + b"X-Request-Id: behind\r\n\r\n")
+        talk(full[0], LAST)
+    assert "behind" not in {one.__dict__.get("facts", {}).get("id") for one in caplog.records}
+
+
+def test_a_connection_is_not_idle_while_a_refused_body_comes(tmp_path: Path) -> None:
+    settings = settings_of(cat_model(tmp_path), RequestLimits(queue=1))
+    with listening_app(settings, keep_alive_s=0.2) as (port, app):
+        (host,) = app.state.server.models
+        with host.admission.permit(), socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(refused_head(200_000) + b"x" * 100_000)
+            assert heads(connection.recv(65_536)) == [b"429"]
+            time.sleep(0.5)
+            connection.sendall(b"x" * 100_000 + LAST)
+            assert heads(connection.recv(65_536)) == [b"200"]
+
+
 def test_a_refusal_has_the_form_of_its_address_and_is_counted(full: tuple[int, Starlette]) -> None:
     port, app = full
     paths = ["/v2/models/cat/infer", "/v2/models/cat/versions/1/infer"]
@@ -328,45 +360,107 @@ class Kept(asyncio.Transport):
     """A transport that keeps what is written."""
 
     said = b""
+    is_over = False
 
     def write(self, data: Any) -> None:
         self.said += data
 
     def close(self) -> None:
+        self.is_over = True
+
+    def abort(self) -> None:
+        self.is_over = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
         pass
 
     def is_closing(self) -> bool:
-        return False
+        return self.is_over
 
     def get_write_buffer_size(self) -> int:
         return 0
 
 
-def test_images_that_come_in_one_turn_of_the_loop_are_refused_from_their_heads_once_there_is_no_more_room(
-    tmp_path: Path,
-) -> None:
-    settings = settings_of(cat_model(tmp_path), RequestLimits(queue=1))
-    data = HEAD.encode() + b"\r\n" + PHOTO
+def in_one_turn(
+    server: InProcess, limits: RequestLimits, *given: bytes, answers: Sequence[int]
+) -> list[tuple[Kept, bytes]]:
+    """The transport of a connection for each of these, which all come in one turn of the loop; and what it said then.
 
-    async def said(app: Starlette) -> tuple[list[bytes], bytes]:
-        limited = Connection.within(settings.limits, app.state.guard)
-        config = uvicorn.Config(app, http=limited, log_config=None)
+    They end when they have so many answers.
+    """
+
+    async def said() -> list[tuple[Kept, bytes]]:
+        limited = Connection.within(limits, server.app.state.guard)
+        config = uvicorn.Config(server.app, http=limited, log_config=None)
         config.load()
-        connections, transports = [], [Kept(), Kept(), Kept()]
-        for transport, given in zip(transports, (data[:-1], data, data), strict=True):
-            connection = limited(config, ServerState(), {})
+        state, connections, transports = ServerState(), [], [Kept() for _ in given]
+        for transport, data in zip(transports, given, strict=True):
+            connection = limited(config, state, {})
             connection.connection_made(transport)
-            connection.get_buffer(-1)[: len(given)] = given
-            connection.buffer_updated(len(given))
+            connection.get_buffer(-1)[: len(data)] = data
+            connection.buffer_updated(len(data))
             connections.append(connection)
         at_once = [transport.said for transport in transports]
-        while not transports[1].said:
+        while any(len(heads(one.said)) < count for one, count in zip(transports, answers, strict=True)):
             await asyncio.sleep(0.01)
         for connection in connections:
             connection.connection_lost(None)
-        return at_once, transports[1].said
+        while state.tasks:
+            await asyncio.sleep(0.01)
+        return list(zip(transports, at_once, strict=True))
 
-    with served(settings) as server:
-        at_once, later = server.do(said(server.app))
-    assert [heads(one) for one in at_once] == [[], [], [b"429"]]  # the first one is not whole, and takes no room
-    assert heads(later) == [b"200"]
+    found: list[tuple[Kept, bytes]] = server.do(said())
+    return found
+
+
+IMAGE = HEAD.encode() + b"\r\n" + PHOTO
+
+
+def test_images_that_come_in_one_turn_of_the_loop_are_refused_from_their_heads_once_there_is_no_more_room(
+    tmp_path: Path,
+) -> None:
+    limits = RequestLimits(queue=1)
+    with served(settings_of(cat_model(tmp_path), limits)) as server:
+        # The first one is not whole, and takes no room.
+        found = in_one_turn(server, limits, IMAGE[:-1], IMAGE, IMAGE, answers=(0, 1, 1))
+    assert [heads(at_once) for _, at_once in found] == [[], [], [b"429"]]
+    assert heads(found[1][0].said) == [b"200"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        IMAGE,
+        IMAGE.replace(b"\r\n", b"\r\nX-API-Key: another\r\n", 1),
+        IMAGE.replace(b"POST", b"GET").replace(b"\r\n", f"\r\nX-API-Key: {KEY}\r\n".encode(), 1),
+        HEALTH + b"\r\n" + IMAGE.replace(b"\r\n", f"\r\nX-API-Key: {KEY}\r\n".encode(), 1),
+    ],
+    ids=["no key", "wrong key", "GET", "after another request"],
+)
+def test_what_will_not_take_a_place_in_the_next_turn_of_the_loop_leaves_it_to_others(
+    tmp_path: Path, other: bytes
+) -> None:
+    limits = RequestLimits(queue=1)
+    image = IMAGE.replace(b"\r\n", f"\r\nX-API-Key: {KEY}\r\n".encode(), 1)
+    with served(settings_of(cat_model(tmp_path), limits, keys=ApiKeys((KEY,)))) as server:
+        _, (_, at_once) = in_one_turn(server, limits, other, image, answers=(0, 0))
+    assert at_once == b""
+
+
+def test_of_many_requests_sent_at_once_one_is_refused_at_once_and_the_others_wait(tmp_path: Path) -> None:
+    limits = RequestLimits(queue=1)
+    with served(settings_of(cat_model(tmp_path), limits)) as server, server.image_waiting("cat"):
+        ((transport, at_once),) = in_one_turn(server, limits, IMAGE * 3, answers=(3,))
+    assert heads(at_once) == [b"429"]
+    assert heads(transport.said) == [b"429"] * 3
+
+
+def test_thousands_of_requests_before_the_first_answer_end_the_connection(tmp_path: Path) -> None:
+    limits = RequestLimits()
+    with served(settings_of(cat_model(tmp_path), limits)) as server:
+        for count in (1000, 1100):
+            ((transport, _),) = in_one_turn(server, limits, (HEALTH + b"\r\n") * count, answers=(0,))
+            assert transport.is_over == (count > 1001)
