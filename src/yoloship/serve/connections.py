@@ -6,9 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from starlette.responses import Response
 
     from yoloship.serve.guard import Guard
@@ -58,6 +61,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
         super().connection_made(self._joined)  # type: ignore[arg-type]  # it is like a transport
+        self.flow = _Flow(self.transport, self.pipeline)
         if len(self.connections) > self.limits.max_connections:
             transport.abort()
         else:
@@ -210,6 +214,19 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.transport.abort()
         else:
             self._start_timer()
+
+
+class _Flow(FlowControl):
+    """Reads no more while whole requests wait, or each answer would let in more of them than it ends."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, if no request waits."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class _JoinedWrites:

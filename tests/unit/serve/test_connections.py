@@ -464,3 +464,17 @@ def test_thousands_of_requests_before_the_first_answer_end_the_connection(tmp_pa
         for count in (1000, 1100):
             ((transport, _),) = in_one_turn(server, limits, (HEALTH + b"\r\n") * count, answers=(0,))
             assert transport.is_over == (count > 1001)
+
+
+def test_no_more_is_read_until_all_requests_that_wait_are_answered(tmp_path: Path) -> None:
+    limits = RequestLimits()
+    read_while_waiting = []
+    with served(settings_of(cat_model(tmp_path), limits)) as server:
+
+        def answered(transport: Kept) -> None:
+            read_while_waiting.append(len(heads(transport.said)))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Kept, "resume_reading", answered)
+            in_one_turn(server, limits, (HEALTH + b"\r\n") * 20, answers=(20,))
+    assert read_while_waiting == [20]
