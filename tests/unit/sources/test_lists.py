@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,7 +161,9 @@ def test_a_long_list_keeps_only_names() -> None:
         with SourceList.open(["l.txt"]) as source:
             kept = tracemalloc.get_traced_memory()[0]
             assert source.count == sum(1 for _ in source) == count
-            assert tracemalloc.get_traced_memory()[1] < kept + 4_000_000
+            # The paths of Python 3.10 intern names: the interpreter's table of them may be copied as it grows.
+            spare_bytes = 4_000_000 if sys.version_info >= (3, 11) else 13_000_000
+            assert tracemalloc.get_traced_memory()[1] < kept + spare_bytes
     finally:
         tracemalloc.stop()
     assert kept < count * 110, "a name, and its place in the list"
