@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
+from helpers.cat_folder import work_in_cat_folder
 from helpers.cli import run
-from helpers.models import finds_a_cat
+from helpers.plugins import install
 from yoloship.sinks import SINKS
 
 HW = (64, 96)
@@ -67,29 +65,16 @@ class Taken(WordsFile):
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model that finds a cat in any image, and two images."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    Path("cat.onnx").write_bytes(finds_a_cat(HW).SerializeToString())
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(name, np.full((*HW, 3), 90, np.uint8))
-    return folder
+    return work_in_cat_folder(tmp_path / "work", HW, monkeypatch)
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package with sinks, on the path as pip would install it."""
-    site = tmp_path / "site"
-    info = site / "their_package-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[yoloship.sinks]\nwords = their_sink:WordsFile\nsizes = their_sink:Sizes\ntaken = their_sink:Taken\n"
-        "broken = their_sink:Missing\n"
-    )
-    (site / "their_sink.py").write_text(THEIR_SINK)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delitem(sys.modules, "their_sink", raising=False)
+    classes = {"words": "WordsFile", "sizes": "Sizes", "taken": "Taken", "broken": "Missing"}
+    entries = {name: f"their_sink:{one}" for name, one in classes.items()}
+    modules = {"their_sink": THEIR_SINK}
+    install(monkeypatch, tmp_path / "site", "yoloship.sinks", entries, package="their-package", modules=modules)
 
 
 def files() -> set[str]:
