@@ -375,7 +375,7 @@ def test_an_engine_that_refuses_one_file_decodes_the_others(
     known = usual(data)
     assert known is not None
     known = known._replace(data_bytes=100)
-    monkeypatch.setattr(jpeg_engine, "scan_header", lambda file, segments: usual(file, segments) or known)
+    monkeypatch.setattr(jpeg_engine, "scan_header", lambda file, head: usual(file, head) or known)
     detector = make()
     expected = detector(read_image(data))
     for result in detector.detect_batch([data, progressive, data, data]):

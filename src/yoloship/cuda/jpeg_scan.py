@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from yoloship.images.formats import jpeg_segments
+from yoloship.images.jpeg import REMEMBERED_BYTES, jpeg_head, jpeg_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from yoloship.images.formats import Segment
+    from yoloship.images.jpeg import Head, Segment
 
 TABLE_BYTES: Final = 16 + 256
 """A Huffman table: how many codes there are of each length from 1 to 16, then their values, then zeros."""
 _NO_TABLE: Final = bytes(TABLE_BYTES)
-_MAX_SEGMENTS: Final = 256
-"""A file has about ten; a large colour profile takes some more."""
 _MAX_SIDE: Final = 65_500
 """libjpeg's limit."""
 _MAX_BLOCKS: Final = 1 << 20
@@ -39,9 +36,7 @@ _TABLES: Final = 0xC4
 _SCAN: Final = 0xDA
 _QUANTIZATION: Final = 0xDB
 _RESTART: Final = 0xDD
-_CODING: Final = frozenset({*_FRAMES, _TABLES, _SCAN, _QUANTIZATION, _RESTART})
-_APPLICATION: Final = range(0xE0, 0xF0)
-_COMMENT: Final = 0xFE
+_NOTES: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 _PROFILE: Final = b"ICC_PROFILE\0"
 _PATTERNS: Final = MappingProxyType(
     {  # by components and sampling of Y: blocks of an MCU, and which of them are Cb or Cr
@@ -57,12 +52,12 @@ class ScanHeader(NamedTuple):
     """What a reader of the entropy-coded data has to know.
 
     Attributes:
+        data_at: The first byte of entropy-coded data.
+        data_bytes: From there to the end of the file.
         width: In pixels as they are stored.
         height: Likewise.
         components: 1 (Y) or 3 (YCbCr).
         sampling: (horizontal, vertical) of Y if those of Cb and Cr are (1, 1).
-        data_at: The first byte of entropy-coded data.
-        data_bytes: From there to the end of the file.
         mcus: How many MCUs the image has.
         mcu_blocks: Blocks of each MCU.
         restart_mcus: MCUs between restart markers; 0 if there are none.
@@ -71,12 +66,12 @@ class ScanHeader(NamedTuple):
         tables: DC 0, DC 1, AC 0 and AC 1, `TABLE_BYTES` each.
     """
 
+    data_at: int
+    data_bytes: int
     width: int
     height: int
     components: int
     sampling: tuple[int, int]
-    data_at: int
-    data_bytes: int
     mcus: int
     mcu_blocks: int
     restart_mcus: int
@@ -85,72 +80,73 @@ class ScanHeader(NamedTuple):
     tables: bytes
 
 
+_Description: TypeAlias = "tuple[int, int, int, tuple[int, int], int, int, int, int, int, bytes]"
+"""A `ScanHeader` without where the data is."""
+_Note: TypeAlias = "tuple[int, bytes]"
+"""The marker of application data, and how it begins."""
+
+
 class _UnusualError(Exception):
     """The host has to read the file."""
 
 
-def scan_header(data: bytes | memoryview, segments: Sequence[Segment] | None = None) -> ScanHeader | None:
+def scan_header(data: bytes | memoryview, head: Head | None = None) -> ScanHeader | None:
     """Read the header of a JPEG up to its entropy-coded data.
 
     Args:
         data: The whole file.
-        segments: Those up to its first scan, as `jpeg_segments` gives them; None looks for them.
+        head: What `jpeg_head` gives for it; None lets it be read here.
 
     Returns:
         None if the file must not be decoded by the GPU.
     """
+    view = data if isinstance(data, bytes) else memoryview(data).cast("B")
+    head = head or jpeg_head(view)
+    if head is None or view[:2] != b"\xff\xd8":
+        return None
     try:
-        view = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        return _read(view, _up_to_scan(view) if segments is None else segments)
-    except (struct.error, IndexError, _UnusualError):  # the first two if it is cut short
+        return _read(view, head)
+    except (struct.error, IndexError, _UnusualError):  # the first two if a segment is cut short
         return None
 
 
-def _up_to_scan(data: bytes | memoryview) -> list[Segment]:
-    found = []
-    for segment in islice(jpeg_segments(data), _MAX_SEGMENTS):
-        found.append(segment)
-        if segment[0] == _SCAN:
-            break
-    return found
-
-
-def _read(data: bytes | memoryview, segments: Sequence[Segment]) -> ScanHeader:
-    if data[:2] != b"\xff\xd8":
-        raise _UnusualError
-    found: list[tuple[int, bytes]] = []
-    has_frame = False
-    adobe: set[int] = set()
-    profile: list[bytes] = []
-    at = 2
-    for marker, start, body, end in segments[:_MAX_SEGMENTS]:
-        if start != at or body != start + 4 or not body <= end <= len(data):  # something lies between, or is missing
-            raise _UnusualError
-        at, length = end, end - body + 2
-        if marker in _APPLICATION:
-            if marker == 0xE2 and data[body : body + 12] == _PROFILE and length >= 16:
-                profile.append(bytes(data[body + 12 : body + 14]))
-            elif marker == 0xEE and data[body : body + 5] == b"Adobe":
-                if length < 14:
-                    raise _UnusualError
-                adobe.add(data[body + 11])
-            elif marker == 0xE0 and data[body : body + 5] == b"JFIF\0" and length >= 16 and data[body + 5] != 1:
-                raise _UnusualError
-        elif marker != _COMMENT:
-            if marker not in _CODING or (marker in _FRAMES and has_frame):
-                raise _UnusualError
-            has_frame = has_frame or marker in _FRAMES
-            found.append((marker, bytes(data[body:at])))
-            if marker == _SCAN:
-                break
-    else:
-        raise _UnusualError
-    if profile:
-        _check_profile(profile)
+def _read(data: bytes | memoryview, head: Head) -> ScanHeader:
+    notes, coding, at = head
+    described, more = (_described if len(coding) <= REMEMBERED_BYTES else _described.__wrapped__)(coding)
     size = len(data) - at
     if not 1 <= size <= MAX_SCAN_BYTES:
         raise _UnusualError
-    return _header_of(tuple(found), frozenset(adobe))._replace(data_at=at, data_bytes=size)
+    noted = _noted(data, notes)
+    if noted or more:
+        _check_notes([*noted, *more], described[2])
+    return ScanHeader(at, size, *described)
+
+
+def _noted(data: bytes | memoryview, notes: Iterable[Segment]) -> list[_Note]:
+    """What application data says about colours: the beginnings of Adobe segments and of the parts of a profile."""
+    found = []
+    for marker, _, body, end in notes:
+        if marker == 0xE0:
+            if end - body >= 14 and data[body : body + 5] == b"JFIF\0" and data[body + 5] != 1:
+                raise _UnusualError
+        elif (marker == 0xEE and data[body : body + 5] == b"Adobe") or (
+            marker == 0xE2 and data[body : body + 12] == _PROFILE and end - body >= 14
+        ):
+            found.append((marker, bytes(data[body : min(end, body + 14)])))
+    return found
+
+
+def _check_notes(noted: list[_Note], components: int) -> None:
+    """Refuse another colour transform than the usual one, and a profile that lacks a part."""
+    profile = []
+    for marker, body in noted:
+        if marker == 0xE2:
+            profile.append(body[12:14])
+        elif len(body) < 12 or body[11] != (1 if components == 3 else 0):
+            raise _UnusualError
+    count = len(profile)
+    if any(part[1] != count for part in profile) or sorted(part[0] for part in profile) != list(range(1, count + 1)):
+        raise _UnusualError
 
 
 class _Found(NamedTuple):
@@ -162,14 +158,18 @@ class _Found(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _header_of(segments: tuple[tuple[int, bytes], ...], adobe: frozenset[int]) -> ScanHeader:
-    """What segments say, without where the data is. A camera writes the same ones into all of its files."""
+def _described(coding: bytes) -> tuple[_Description, tuple[_Note, ...]]:
+    """What the segments of a `Head` say, and the notes among them. A camera writes the same into all of its files."""
+    data = b"\xff\xd8" + coding
     frame: bytes | None = None
-    scan = b""
     restarts: set[int] = set()
     quantized: dict[int, bytes] = {}
     tables: dict[int, bytes] = {}
-    for marker, body in segments:
+    notes: list[Segment] = []
+    scan = b""
+    for segment in jpeg_segments(data):
+        marker, _, at, end = segment
+        body = data[at:end]
         if marker == _QUANTIZATION:
             _define(quantized, _quantized(body))
         elif marker == _TABLES:
@@ -178,16 +178,20 @@ def _header_of(segments: tuple[tuple[int, bytes], ...], adobe: frozenset[int]) -
             if len(body) != 2:
                 raise _UnusualError
             restarts.add(body[0] << 8 | body[1])
-        elif marker == _SCAN:
-            scan = body
-        else:
+        elif marker in _NOTES:
+            notes.append(segment)
+        elif marker in _FRAMES:
+            if frame is not None:
+                raise _UnusualError
             frame = body
-    if frame is None or len(restarts) > 1 or not adobe <= {1 if len(frame) == 15 else 0}:
+        else:
+            scan = body
+    if frame is None or len(restarts) > 1:
         raise _UnusualError
-    return _scan_of(frame, scan, _Found(quantized, tables, *restarts))
+    return _scan_of(frame, scan, _Found(quantized, tables, *restarts)), tuple(_noted(data, notes))
 
 
-def _scan_of(frame: bytes, scan: bytes, found: _Found) -> ScanHeader:
+def _scan_of(frame: bytes, scan: bytes, found: _Found) -> _Description:
     precision, height, width, components = _FRAME.unpack_from(frame)
     ids = bytes(range(1, components + 1)) if len(frame) == 15 else frame[6:7]
     pattern = _PATTERNS.get(frame[7::3])
@@ -225,20 +229,8 @@ def _scan_of(frame: bytes, scan: bytes, found: _Found) -> ScanHeader:
         dc_tables = 0
     if ac == other_ac:
         ac_tables = 0
-    return ScanHeader(
-        width,
-        height,
-        components,
-        (across, down),
-        0,
-        0,
-        mcus,
-        mcu_blocks,
-        found.restart_mcus,
-        dc_tables,
-        ac_tables,
-        whole,
-    )
+    sampling = across, down
+    return width, height, components, sampling, mcus, mcu_blocks, found.restart_mcus, dc_tables, ac_tables, whole
 
 
 _FRAME: Final = struct.Struct(">BHHB")
@@ -290,10 +282,3 @@ def _usable(table: bytes, is_dc: bool) -> bytes:
     if is_dc and max(table[16 : 16 + sum(table[:16])], default=0) > 15:
         raise _UnusualError
     return table
-
-
-def _check_profile(parts: list[bytes]) -> None:
-    """Each part of a colour profile states its number and how many there are."""
-    count = len(parts)
-    if any(part[1] != count for part in parts) or sorted(part[0] for part in parts) != list(range(1, count + 1)):
-        raise _UnusualError

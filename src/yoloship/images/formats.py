@@ -1,28 +1,26 @@
-"""Reads the headers of JPEG, PNG, TIFF and JPEG 2000 files, and what all formats share: `Layout`, Exif, ISO boxes.
+"""Reads the headers of PNG, TIFF and JPEG 2000 files, and what all formats share: `Layout`, Exif, ISO boxes.
 
 A file of a few hundred bytes can ask for millions of parts, and a decoder takes a few hundred bytes for each. So every
-chunk of a PNG file counts, and every header of a JPEG 2000 codestream is read, also those of single tiles. Markers of a
-JPEG file are found in the same way as by libjpeg, so that both read the same file: bytes between two segments are
-skipped, and fill bytes before a marker do not count.
+chunk of a PNG file counts, and every header of a JPEG 2000 codestream is read, also those of single tiles.
 
-Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file, and section 4.7.2
-for APP1. Boxes: ISO/IEC 14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951
-for the most that deflate compresses. TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff
-implements it. JPEG 2000: ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts)
-and I.5.3.1 ('ihdr'). JPEG: ITU-T T.81, annex B.
+Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file. Boxes: ISO/IEC
+14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951 for the most that deflate
+compresses. TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff implements it. JPEG 2000:
+ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts) and I.5.3.1 ('ihdr').
 """
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from yoloship.images.jpeg import Head
 
 
 UPRIGHT: Final = 1
@@ -55,12 +53,7 @@ def exif_orientation(data: bytes | memoryview) -> int:
     return UPRIGHT
 
 
-Segment: TypeAlias = "tuple[int, int, int, int]"
-"""Of a JPEG: the marker, where it begins, and the beginning and the end of what is between its length and the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The size of an image, and what decoding it involves.
 
     Attributes:
@@ -70,7 +63,7 @@ class Layout:
         held_pixels: The most pixels that a decoder holds at once, if this may be more than width × height.
         pixel_bytes: Bytes that decoding takes for each pixel, if this is more than usual for the format.
         problem: Why the file must not be decoded; empty if it may be.
-        segments: Those of a JPEG up to its first scan.
+        head: The segments of a JPEG up to its first scan, if they are the usual ones.
     """
 
     width: int
@@ -79,7 +72,7 @@ class Layout:
     held_pixels: int = 0
     pixel_bytes: int = 0
     problem: str = ""
-    segments: Sequence[Segment] = ()
+    head: Head | None = None
 
 
 class LayoutError(ValueError):
@@ -353,137 +346,3 @@ def _jpeg2000_segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
         if not 0 < at <= len(view) or tile_end > len(view):
             raise LayoutError("is damaged or cut short")
     raise LayoutError(f"has more than {MAX_JPEG2000_SEGMENTS} segments")
-
-
-# JPEG
-
-MAX_JPEG_SEGMENTS: Final = 4096
-"""A file has about ten, one with a large colour profile some hundreds."""
-MAX_SCAN_PIXELS: Final = 3_200_000_000
-"""Scans times pixels: a progressive image of 200 megapixels in 16 scans, or of 20 in 160. Each scan goes through the
-whole image however few bytes it has; 0.6 nanoseconds a pixel and scan were measured for empty ones."""
-
-_MARKER: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
-_USUAL: Final = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE})
-_EXIF: Final = b"Exif\0\0"
-_JPEG_SCAN: Final = 0xDA
-_JPEG_END: Final = 0xD9
-_JPEG_START: Final = 0xD8
-_APP1: Final = 0xE1
-_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_ARITHMETIC: Final = frozenset(range(0xC9, 0xD0))
-_SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC9})
-_TAIL_BYTES: Final = 1 << 12
-
-
-def read_jpeg(view: memoryview) -> Layout:
-    """Read the size and the orientation, and judge whether the file can hold its image.
-
-    Raises:
-        LayoutError: the segments are damaged, or there are too many.
-    """
-    frame: _Frame | None = None
-    orientation: int | None = None
-    scans = scan_bytes = 0
-    data_start: int | None = None
-    segments: list[Segment] = []
-    problem = "is damaged or cut short: it has no end"
-    for segment in jpeg_segments(view):
-        marker, start, body, end = segment
-        if not scans:
-            segments.append(segment)
-        if data_start is not None:
-            scan_bytes += start - data_start
-            data_start = None
-        if marker in _FRAMES and frame is None:
-            height, width, components = struct.unpack_from(">HHB", view, body + 1)
-            frame = _Frame(width, height, components, marker in _ARITHMETIC, marker in _SEQUENTIAL)
-        elif marker == _APP1 and orientation is None and end > body + 6 and bytes(view[body : body + 6]) == _EXIF:
-            orientation = exif_orientation(view[body + 6 : end])
-        elif marker == _JPEG_SCAN:
-            scans += 1
-            data_start = min(end, len(view))
-            is_whole = (
-                scans == 1
-                and frame is not None
-                and frame.sequential
-                and view[body : body + 1] == bytes([frame.components])
-            )
-            if is_whole and (end_marker := _end_after(view, data_start)) >= 0:
-                # The decoder takes no scan after this one, so its data, nearly the whole file, need not be searched.
-                scan_bytes = end_marker - data_start
-                problem = ""
-                break
-        elif marker == _JPEG_END:
-            problem = ""
-            break
-    if frame is None:
-        return Layout(0, 0, problem=problem)
-    # Each block of 8×8 samples of the largest component takes at least one bit of a Huffman code.
-    least_bits = 0 if frame.arithmetic else -(-frame.width // 8) * -(-frame.height // 8)
-    if not problem and scans * frame.width * frame.height > MAX_SCAN_PIXELS:
-        problem = f"would take too long to decode: it has {scans} scans"
-    elif not problem and scan_bytes * 8 < least_bits:
-        problem = "is damaged or cut short: its data is too short for its size"
-    several = 3 + 2 * frame.components if scans > 1 else 0  # all coefficients are kept until the last scan
-    return Layout(
-        frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem, segments=segments
-    )
-
-
-def padding_bytes(view: memoryview) -> int:
-    """The number of zeros before the end marker of a JPEG; 0 if there is no end marker in `MAX_JPEG_SEGMENTS`."""
-    try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
-        end = next((start for marker, start, _, _ in jpeg_segments(view) if marker == _JPEG_END), 0)
-    except LayoutError:
-        return 0
-    tail = bytes(view[max(0, end - _LONGEST_PADDING) : end])
-    return len(tail) - len(tail.rstrip(b"\0"))
-
-
-_LONGEST_PADDING: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """What the frame header states, in pixels and samples."""
-
-    width: int
-    height: int
-    components: int
-    arithmetic: bool
-    sequential: bool
-
-
-def _end_after(view: memoryview, at: int) -> int:
-    """The position of the last end marker after `at`; -1 if there is none. It is nearly always in the last bytes."""
-    for start in (max(at, len(view) - _TAIL_BYTES), at):  # a copy, so not more of it than is needed
-        if (found := bytes(view[start:]).rfind(b"\xff\xd9")) >= 0:
-            return start + found
-    return -1
-
-
-def jpeg_segments(view: bytes | memoryview) -> Iterator[Segment]:
-    """The segments of a JPEG. The compressed data of a scan is between the end of its segment and the next marker.
-
-    Raises:
-        LayoutError: there are too many.
-    """
-    at, size = 2, len(view)
-    for _ in range(MAX_JPEG_SEGMENTS):
-        if at + 4 <= size and view[at] == 0xFF and view[at + 1] in _USUAL:  # what the pattern would find, sooner
-            start, marker = at, view[at + 1]
-        else:
-            match = _MARKER.search(view, at)
-            if match is None:
-                return
-            start, marker = match.start(), match[1][0]
-        body = start + 2
-        if marker == _JPEG_END:
-            yield marker, start, body, body
-            return
-        if marker == _JPEG_START or body + 2 > size:
-            return
-        at = body + (view[body] << 8 | view[body + 1])
-        yield marker, start, body + 2, at
-    raise LayoutError(f"has more than {MAX_JPEG_SEGMENTS} segments")

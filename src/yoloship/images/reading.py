@@ -19,10 +19,10 @@ import functools
 import os
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -35,22 +35,21 @@ from yoloship.images.formats import (
     LayoutError,
     critical_chunks,
     exif_orientation,
-    padding_bytes,
-    read_jpeg,
     read_jpeg2000,
     read_png,
     read_tiff,
 )
 from yoloship.images.heif import read_heif
+from yoloship.images.jpeg import padding_bytes, read_jpeg
 from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
-    from yoloship.images.formats import Segment
+    from yoloship.images.jpeg import Head
     from yoloship.kinds import Kind
 
     Image = npt.NDArray[np.uint8]
@@ -77,8 +76,7 @@ Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF",
 _MAX_WEBP_CHUNKS: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
+class ImageHeader(NamedTuple):
     """What a file says about itself.
 
     Attributes:
@@ -89,7 +87,7 @@ class ImageHeader:
         held_pixels: The most pixels that a decoder holds at once; at least width × height.
         work_bytes: A bound for the memory that decoding takes, the result included.
         problem: Why the file must not be decoded; empty if nothing speaks against it.
-        segments: Those of a JPEG up to its first scan, so that nobody has to look for them again.
+        head: The segments of a JPEG up to its first scan, if they are the usual ones: nobody has to read them again.
     """
 
     format: Format
@@ -99,7 +97,7 @@ class ImageHeader:
     held_pixels: int = 0
     work_bytes: int = 0
     problem: str = ""
-    segments: Sequence[Segment] = field(default=(), compare=False, repr=False)
+    head: Head | None = None
 
     @property
     def upright_hw(self) -> tuple[int, int]:
@@ -117,28 +115,23 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
         None if the bytes do not begin like any known format. If the header of a known format is cut short or damaged,
         its sizes are 0 or its `problem` says what is wrong.
     """
-    view = memoryview(data).cast("B")
-    found = _FORMATS.get(kind_of(view))
+    if not isinstance(data, bytes):
+        data = memoryview(data).cast("B")
+    kind = kind_of(data)
+    found = _FORMATS.get(kind)
     if found is None:
         return None
     name, read, pixel_bytes = found
     try:
-        layout = read(view)
+        layout = read_jpeg(data) if kind == "jpeg" else read(memoryview(data))  # a slice of bytes is a copy, but sooner
     except LayoutError as error:
         return ImageHeader(name, 0, 0, problem=str(error))
     except (struct.error, IndexError, KeyError, ValueError):
         return ImageHeader(name, 0, 0)
-    pixels = max(layout.width * layout.height, layout.held_pixels)
-    return ImageHeader(
-        format=name,
-        width=layout.width,
-        height=layout.height,
-        orientation=layout.orientation,
-        held_pixels=pixels,
-        work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
-        problem=layout.problem,
-        segments=layout.segments,
-    )
+    width, height, orientation, held_pixels, layout_pixel_bytes, problem, head = layout
+    pixels = max(width * height, held_pixels)
+    work_bytes = pixels * max(pixel_bytes, layout_pixel_bytes)
+    return ImageHeader(name, width, height, orientation, pixels, work_bytes, problem, head)
 
 
 def _read_bmp(view: memoryview) -> Layout:
@@ -229,7 +222,7 @@ def _jpeg(data: bytes, subject: str) -> Image:
     except ValueError as error:
         remark = str(error)
     left_over = _LEFT_OVER.match(remark)
-    padded = left_over is not None and int(left_over[1]) <= padding_bytes(memoryview(data))
+    padded = left_over is not None and int(left_over[1]) <= padding_bytes(data)
     if not padded and _HARMLESS.match(remark) is None:
         raise ImageError("JPEG is damaged", subject=subject, got=repr(remark[:120]))
     try:

@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import pytest
 
 from helpers.cuda_emulator import EmulatedRig, emulator_library
 from helpers.cuda_jpeg_contract import verdicts
@@ -134,6 +135,22 @@ def test_what_is_sent_to_a_gpu_has_one_size_and_one_reading_and_is_sound() -> No
                 again = simplejpeg.decode_jpeg(joined(stated_once(parts, first=first), body), "BGR", strict=False)
                 assert np.array_equal(pixels, again)
     assert sent > 100
+
+
+def test_a_head_that_is_remembered_says_what_a_search_for_all_segments_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0%c\0\0\0\0\0\0\0"
+    chance, files = random.Random(5), hostile(23)
+    cases = []
+    for _ in range(1500):
+        parts, body = next(files)
+        for _ in range(chance.randrange(3)):
+            parts.insert(chance.randrange(len(parts)), (0xE1, exif % chance.randrange(1, 9)))
+        cases.append(joined(parts, body)[: chance.choice([None, None, None, chance.randrange(200, 2000)])])
+    headers = [read_header(data) for data in cases]
+    monkeypatch.setattr("yoloship.images.jpeg.jpeg_head", lambda _: None)
+    for data, header in zip(cases, headers, strict=True):
+        assert read_header(data) == (header and header._replace(head=None))
+    assert sum(header is not None and header.head is not None and not header.problem for header in headers) > 300
 
 
 def test_an_empty_frame_header_hides_no_other_size() -> None:

@@ -65,7 +65,7 @@ class JpegFile:
 
 def jpeg_file(file: ImageFile) -> JpegFile | None:
     """Take a JPEG file for the engine; None if only the host's reader decodes its form."""
-    scan = scan_header(file.data, file.header.segments)
+    scan = scan_header(file.data, file.header.head)
     if scan is None or (scan.width, scan.height) != (file.header.width, file.header.height):
         return None  # memory is taken for the header's size; the engine writes as much as its own reading says
     return JpegFile(file, scan)

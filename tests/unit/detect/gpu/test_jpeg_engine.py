@@ -36,7 +36,7 @@ def test_a_file_whose_two_readers_disagree_about_its_size_is_left_to_the_host() 
     """The memory for its pixels would be too small for what the engine writes."""
     file = open_image(jpegs.encoded(jpegs.picture(64, 96)))
     assert jpeg_file(file) is not None
-    for header in (replace(file.header, width=95), replace(file.header, height=65)):
+    for header in (file.header._replace(width=95), file.header._replace(height=65)):
         assert jpeg_file(replace(file, header=header)) is None
 
 

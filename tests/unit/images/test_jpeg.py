@@ -1,4 +1,4 @@
-"""JPEG files: the same pixels as OpenCV's, the same orientation, whichever library decodes."""
+"""JPEG files: what their headers say, and the same pixels as OpenCV's, whichever library decodes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from helpers.images import saved, segment, smooth
 from yoloship.images import image_size, read_image
+from yoloship.images.jpeg import REMEMBERED_BYTES, _frame_of_whole_scan, jpeg_head, read_jpeg
 
 Pixels = npt.NDArray[np.uint8]
 RNG = np.random.default_rng(5)
@@ -115,3 +116,57 @@ def test_the_first_image_of_an_mpo_counts() -> None:
 def test_bytes_behind_the_end_do_not_matter() -> None:
     data = saved(smooth(), "JPEG")
     assert np.array_equal(read_image(data + b"\xff\xd8\xff\xda junk" * 50), read_image(data))
+
+
+def test_the_head_ends_with_the_first_scan_and_has_what_precedes_the_tables_apart() -> None:
+    data = saved(smooth(), "JPEG")
+    tables, scan = data.index(b"\xff\xdb"), data.index(b"\xff\xda")
+    head = jpeg_head(data)
+    assert head is not None
+    assert [data[start] << 8 | data[start + 1] for _, start, _, _ in head.notes] == [0xFFE0]
+    assert (head.data_at, head.coding) == (scan + 14, data[tables : scan + 14])
+    later = jpeg_head(data[:scan] + segment(0xFE, b"words") + data[scan:])
+    assert later is not None
+    assert (later.notes, len(later.coding)) == (head.notes, len(head.coding) + 9)
+
+
+@pytest.mark.parametrize(
+    "between", [b"\xff", b"\0", b"\xff\xd8", segment(0xC2, b""), segment(0xDC, b"\0\1"), b"\xff\xfe\0\1"]
+)
+def test_what_is_unusual_between_segments_leaves_no_head(between: bytes) -> None:
+    data = saved(smooth(), "JPEG")
+    at = data.index(b"\xff\xdb")
+    assert jpeg_head(data[:at] + between + data[at:]) is None
+
+
+def test_a_head_that_is_cut_anywhere_is_none() -> None:
+    data = saved(smooth(), "JPEG")
+    end = data.index(b"\xff\xda") + 14
+    assert all(jpeg_head(data[:at]) is None for at in range(end))
+    assert jpeg_head(data[:end]) is not None
+
+
+def test_only_heads_of_the_usual_length_are_remembered() -> None:
+    """A file may have megabytes between its tables."""
+    data = saved(smooth(31, 41), "JPEG", quality=41)
+    at = data.index(b"\xff\xda")
+    words = segment(0xDB, b"\1" + b"\7" * 64) * (REMEMBERED_BYTES // 69 + 1)
+    before = _frame_of_whole_scan.cache_info().currsize
+    for _ in range(2):
+        layout = read_jpeg(data[:at] + words + data[at:])
+    assert (layout.width, layout.height, layout.problem) == (41, 31, "")
+    assert _frame_of_whole_scan.cache_info().currsize == before
+    hits = _frame_of_whole_scan.cache_info().hits
+    for _ in range(2):
+        assert read_jpeg(data)[:2] == (41, 31)
+    assert _frame_of_whole_scan.cache_info().hits == hits + 1
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x08\0\1\0\2"])
+def test_a_frame_without_its_size_is_read_as_by_a_search(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies behind it is taken for its size, also beyond the scan's segment, as nobody may decode it."""
+    data = b"\xff\xd8" + segment(0xC0, frame) + segment(0xDA, b"") + b"\1\1\1\1\1\1\xff\xd9"
+    assert jpeg_head(data) is not None
+    found = read_jpeg(data)._replace(head=None)
+    monkeypatch.setattr("yoloship.images.jpeg.jpeg_head", lambda _: None)
+    assert read_jpeg(data) == found
