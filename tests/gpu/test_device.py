@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +235,8 @@ except CudaError as error:
     assert "restart the process" in done.stdout
 
 
-def test_quick_calls_order_two_streams(device: Device) -> None:
+@pytest.mark.parametrize("usual_s", [0.0, 1e-3])
+def test_quick_calls_order_two_streams(device: Device, usual_s: float) -> None:
     numbers = np.arange(1 << 20, dtype=np.uint32)
     size = numbers.nbytes
     with (
@@ -251,8 +253,29 @@ def test_quick_calls_order_two_streams(device: Device) -> None:
         with theirs:
             theirs.hold(written)
             download(second, found, middle.pointer)
-            theirs.wait()
+            theirs.wait(usual_s)
         np.testing.assert_array_equal(found, numbers)
+
+
+def test_ctrl_c_while_a_thread_sleeps_does_not_leave_before_the_work_is_done(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    waited: list[Any] = []
+    with Stream(device) as stream, StreamCalls(stream) as calls:
+        wait = calls._wait
+
+        def noted(handle: Any) -> Any:
+            waited.append(handle)
+            return wait(handle)
+
+        calls._wait = noted
+        monkeypatch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calls.wait(1e-3)
+    assert len(waited) == 1
 
 
 def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:

@@ -25,7 +25,7 @@ namespace stand_in {
 typedef int Status;
 enum : Status {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
-    INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_STATE = 401, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
+    INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_STATE = 401, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
 };
 static const size_t TOTAL = (size_t)1 << 32;
 
@@ -219,13 +219,13 @@ Status cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t size, void* strea
 long long stand_in_copied_up() { return copied_up; }  // not the driver's: the bytes of all copies to the device
 void stand_in_write(void* to, const void* from, size_t size)  // not the driver's: what kernels of a library do
 {
-    std::lock_guard<std::recursive_mutex> lock(pages);
-    {
+    {  // before `pages` is taken: who allocates takes them the other way round
         LOCKED;
         const auto after = owners.upper_bound(to);
         const bool is_ours = after != owners.begin() && current() && std::prev(after)->second == device_of(contexts.back());
         if (APART && !is_ours) std::abort();
     }
+    std::lock_guard<std::recursive_mutex> lock(pages);
     std::memcpy(to, from, size);
 }
 Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
@@ -290,7 +290,13 @@ Status cuStreamSynchronize(void* stream)
     if (timed && at != nullptr) sleep_until(at->ends);
     return SUCCESS;
 }
-Status cuStreamQuery(void*) { NEEDS_CONTEXT; return SUCCESS; }
+Status cuStreamQuery(void* stream)
+{
+    NEEDS_CONTEXT;
+    Stream* at = static_cast<Stream*>(stream);
+    if (at != nullptr && at->capturing) { at->invalid = true; return CAPTURE_UNSUPPORTED; }
+    return timed && at != nullptr && now() < at->ends ? NOT_READY : SUCCESS;
+}
 Status cuStreamWaitEvent(void* stream, void* event, unsigned)
 {
     NEEDS_CONTEXT;

@@ -15,6 +15,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.stream import Stream
+from yoloship.cuda.stream import Pace, Stream, StreamCalls
 from yoloship.errors import CudaError, DependencyError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ _STATUS_NAMES: Final = (
 _NO_ENGINE: Final = frozenset({4, 7, 9})
 """What creating a decoder of that kind says on a GPU without the engine, whatever the version."""
 _HINTS: Final = MappingProxyType({5: "free memory on the device", 6: "see whether the driver fits the library"})
+_MANY: Final = 8
+"""Files of a batch whose thread sleeps meanwhile, as nothing waits for one of them alone."""
 _MAJORS: Final = (13, 12)
 """Of the library, newest first. One for CUDA 13 needs a driver for CUDA 13; one for CUDA 12 runs with both."""
 
@@ -84,6 +87,8 @@ class NvJpeg(Closing):
         self._calls, self.library = _loaded(device.driver_version)
         self.version = _version(self._calls)
         self._stream = Stream(device)
+        self._stream_calls = StreamCalls(self._stream)
+        self._pace = Pace()  # of a file
         try:
             with device.current():
                 status = self._calls.nvjpegCreateEx(
@@ -127,16 +132,23 @@ class NvJpeg(Closing):
                 status = self._calls.nvjpegDecodeBatchedInitialize(self._handle, self._state, count, 1, _BGR)
                 _check(status, "nvjpegDecodeBatchedInitialize")
                 self._initialized = count
+            usual_s = 0.0
+            began_s = time.monotonic()
             try:
                 status = self._calls.nvjpegDecodeBatched(
                     self._handle, self._state, sources, lengths.ctypes.data, outputs.ctypes.data, self._stream.address
                 )
                 _check(status, "nvjpegDecodeBatched")
+                if count >= _MANY:
+                    usual_s = count * self._pace.usual_s - (time.monotonic() - began_s)
             except BaseException:
                 self._initialized = 0
                 raise
             finally:
-                self._stream.sync()  # also after a failure: what was queued still writes to the targets
+                with self._stream_calls as calls:  # also after a failure: what was queued still writes to the targets
+                    calls.wait(usual_s)
+            if count >= _MANY:
+                self._pace.note((time.monotonic() - began_s) / count)
 
     def close(self) -> None:
         """Wait for the batch in progress, and give everything back. Closing twice is not an error."""

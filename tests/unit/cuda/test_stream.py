@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yoloship.cuda.stream import stream_address
+from yoloship.cuda.stream import Pace, stream_address
 from yoloship.errors import InputError
 
 
@@ -33,3 +33,11 @@ def test_a_protocol_of_another_version_is_refused() -> None:
 def test_what_is_not_a_stream_is_refused_by_its_type(stream: Any) -> None:
     with pytest.raises(InputError, match=type(stream).__name__):
         stream_address(stream)
+
+
+def test_one_slow_run_does_not_make_the_next_ones_late() -> None:
+    pace, usual = Pace(), []
+    for took_s in (0.4, 0.02, 0.03, 0.5, 0.01):
+        pace.note(took_s)
+        usual.append(pace.usual_s)
+    assert usual == [0, 0.02, 0.02, 0.03, 0.01]

@@ -21,7 +21,7 @@ import numpy as np
 from yoloship.cuda.buffers import DeviceBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
 from yoloship.cuda.letterbox_host import launch_letterbox_host
-from yoloship.cuda.stream import Event, Graph
+from yoloship.cuda.stream import Event, Graph, Pace
 from yoloship.detect.gpu.finishing import HostFinish, KernelEnd, KernelFinish
 from yoloship.errors import SessionError
 from yoloship.tasks import form_of, task_of
@@ -199,24 +199,6 @@ class _Timed:
     owned: ExitStack
     marks: list[Event]
     graphs: tuple[Graph, ...]
-
-
-class Pace:
-    """How long runs take.
-
-    Attributes:
-        usual_s: Seconds of the quicker one of the last two, because one that makes something takes far longer; 0 until
-            there are two.
-    """
-
-    __slots__ = ("_last_s", "usual_s")
-
-    def __init__(self) -> None:
-        self.usual_s = self._last_s = 0.0
-
-    def note(self, took_s: float) -> None:
-        """Note a run."""
-        self.usual_s, self._last_s = min(took_s, self._last_s), took_s
 
 
 class Recording:

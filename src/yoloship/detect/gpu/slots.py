@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.stream import Event, Stream, StreamCalls
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from yoloship.detect.gpu.turns import Turns
     from yoloship.detect.options import DetectOptions
     from yoloship.results import Result
-
-_ASLEEP: Final = 0.75
-"""The part of a batch's usual time for which its thread sleeps, to leave a core to others. Then it asks the device
-again and again. If it slept until the driver wakes it, 32 JPEGs would take the same GPU 15 ms instead of 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +97,7 @@ class Slot(Closing):
                 with self._setup.runs.turn(calls):
                     recording.launch()
             letterboxes = [frame.letterbox for frame in frames]  # here, because the GPU is busy
-            if not is_short:
-                time.sleep(_ASLEEP * recording.pace.usual_s)
-            calls.wait()
+            calls.wait(0.0 if is_short else recording.pace.usual_s)
             recording.pace.note(time.monotonic() - launched_s)
         staging.release()
         return recording.read(letterboxes)

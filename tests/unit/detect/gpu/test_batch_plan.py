@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers.models import info
-from yoloship.detect.gpu.batch_plan import Pace, _canvas_form, _outputs
+from yoloship.detect.gpu.batch_plan import _canvas_form, _outputs
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
 
@@ -50,11 +50,3 @@ def test_the_outputs_are_those_that_the_form_reads_in_its_order() -> None:
 def test_a_network_that_answers_for_another_batch_is_refused() -> None:
     with pytest.raises(SessionError, match="head1: the model's output has another batch size: expected 2, got "):
         _outputs(context(2, 2, 1, 2), model())
-
-
-def test_one_slow_run_does_not_make_the_next_ones_late() -> None:
-    pace, usual = Pace(), []
-    for took_s in (0.4, 0.02, 0.03, 0.5, 0.01):
-        pace.note(took_s)
-        usual.append(pace.usual_s)
-    assert usual == [0, 0.02, 0.02, 0.03, 0.01]
