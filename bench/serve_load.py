@@ -32,6 +32,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -474,6 +475,10 @@ def reload(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(files, min(most, 16384)), most)
+    )  # each waiting request has a connection
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = {"speed": speed, "soak": soak, "kill": kill, "reload": reload}
     parser.add_argument("mode", choices=modes)

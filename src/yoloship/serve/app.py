@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ def create_app(
     Args:
         settings: What to serve.
         failed: Called with the error of a model that cannot be loaded at the start.
-        loaded: Called when all models are loaded, before the application counts as started. None does not wait.
+        loaded: Called in a thread when all models are loaded; the application counts as started when it returns. None
+            does not wait for them.
     """
     metrics = Metrics()
     state = ServerState(
@@ -49,7 +51,7 @@ def create_app(
         state.models.start()
         try:
             if loaded is not None and await state.models.are_loaded():
-                loaded()
+                await asyncio.to_thread(loaded)
             yield
         finally:
             await state.models.stop()

@@ -75,7 +75,7 @@ def serve(
         settings: What to serve.
         listening: Where.
         started: Called with the address once it listens; models may still be loading.
-        ready: Called when all models are loaded, if the port is shared.
+        ready: Called in a thread when all models are loaded, if the port is shared; when it returns, this listens.
 
     Raises:
         InputError: the files for TLS cannot be used.

@@ -49,7 +49,8 @@ def serve_together(
 ) -> None:
     """Serve with several processes until SIGTERM or SIGINT; each finishes the requests under way.
 
-    A process takes connections once its models are loaded.
+    They take connections once the models of all are loaded, or one has ended: those that were made before would all be
+    the first one's. A process that is started again takes them when its own are.
 
     Args:
         settings: What to serve. The limits of connections, of bodies and of the queue are those of all processes.
@@ -101,6 +102,7 @@ class _Member:
         process: The process; None while it waits to be started again.
         pipe: Messages of the process. When this end of it closes, the process ends.
         born_s: When it was started.
+        is_loaded: Whether its models are loaded.
         failures: How many times in a row it died young.
         due_s: When it is started again.
     """
@@ -108,6 +110,7 @@ class _Member:
     process: BaseProcess | None = None
     pipe: Connection | None = None
     born_s: float = 0.0
+    is_loaded: bool = False
     failures: int = 0
     due_s: float = 0.0
 
@@ -188,7 +191,8 @@ class _Family:
             member.pipe = None
             return
         if message is None:
-            self._has_worked = True
+            self._has_worked = member.is_loaded = True
+            self._let_listen()
         elif not self._has_worked:
             self._error = message
         else:
@@ -216,9 +220,23 @@ class _Family:
         _logger.error(
             "server process %s ended (%s); another is started in %.1f s", process.pid, _how_ended(process), delay_s
         )
+        self._let_listen()
+
+    def _let_listen(self) -> None:
+        """Let those listen that have loaded their models, unless one is still at it that has not failed before."""
+        if all(member.is_loaded or member.failures for member in self._members):
+            self._release()
+
+    def _release(self) -> None:
+        """Let nobody who has loaded its models wait any longer."""
+        for member in self._members:
+            if member.is_loaded and member.pipe is not None:
+                with suppress(OSError):  # it has just ended
+                    member.pipe.send(None)
 
     def _end(self) -> None:
         """End all: they finish their requests, and are killed if that takes too long."""
+        self._release()
         living = [member.process for member in self._members if member.process is not None]
         for process in living:
             process.terminate()
@@ -238,15 +256,21 @@ class _Family:
         if member.pipe is not None:
             member.pipe.close()
         member.process = member.pipe = None
+        member.is_loaded = False
 
 
 def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe: Connection) -> None:
     """One process: serve, and tell the one that watches when the models are loaded, or why they are not."""
     begin_log(log)
-    alone = threading.Event()
-    threading.Thread(target=_end_with, args=(pipe, alone), daemon=True).start()
+    alone, may_listen = threading.Event(), threading.Event()
+    threading.Thread(target=_obey, args=(pipe, alone, may_listen), daemon=True).start()
+
+    def wait_for_others() -> None:
+        pipe.send(None)
+        may_listen.wait()
+
     try:
-        serve(settings, listening, lambda _: None, ready=lambda: pipe.send(None))
+        serve(settings, listening, lambda _: None, ready=wait_for_others)
     except YoloshipError as error:
         pipe.send(error)
         sys.exit(1)
@@ -255,11 +279,14 @@ def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe
             shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
 
 
-def _end_with(pipe: Connection, alone: threading.Event) -> None:
-    """End this process when the one that watches is gone. It sends nothing."""
+def _obey(pipe: Connection, alone: threading.Event, may_listen: threading.Event) -> None:
+    """Let this process listen when the one that watches says so, and end it when that one is gone."""
     with suppress(EOFError, OSError):
-        pipe.recv()
+        while True:
+            pipe.recv()
+            may_listen.set()
     alone.set()
+    may_listen.set()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import pytest
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, settings_of
 from yoloship.errors import InputError, OutputError
 from yoloship.serve.listening import Listening, bound_socket
-from yoloship.serve.processes import _share_of, serve_together
+from yoloship.serve.processes import _Family, _Member, _share_of, serve_together
 from yoloship.serve.settings import RequestLimits
 
 if TYPE_CHECKING:
@@ -125,6 +126,44 @@ def test_none_outlives_the_process_that_watches(tmp_path: Path) -> None:
         server.kill()
         until(lambda: not [pid for pid in own if Path(f"/proc/{pid}").exists()])
         assert not list(tmp_path.glob("yoloship-metrics-*"))
+
+
+def listening_at(address: str) -> int:
+    """Sockets that listen at the port of an address of IPv4."""
+    port = f":{int(address.rsplit(':', 1)[1]):04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[1].endswith(port) and line.split()[3] == "0A" for line in lines)
+
+
+def test_the_first_does_not_listen_before_the_others(tmp_path: Path) -> None:
+    with two_processes(cat_model(tmp_path)) as (_, address):
+        until(lambda: listening_at(address))
+        until(lambda: listening_at(address) == 2)
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ends = [multiprocessing.Pipe() for _ in range(3)]
+    family._members = [_Member(pipe=ours) for ours, _ in ends]
+    theirs = [end for _, end in ends]
+    for place, end in enumerate(theirs[:2]):
+        end.send(None)
+        family._hear(family._members[place])
+    assert not any(end.poll() for end in theirs)
+    family._members[2].failures = 1  # it could not be started, which keeps the others no longer
+    family._let_listen()
+    assert [end.poll() for end in theirs] == [True, True, False]
+    theirs[2].send(None)
+    family._hear(family._members[2])
+    assert theirs[2].poll()
+
+
+def test_a_server_ends_that_waits_for_another_to_load(tmp_path: Path) -> None:
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ours, theirs = multiprocessing.Pipe()
+    family._members = [_Member(pipe=ours), _Member()]
+    theirs.send(None)
+    family._hear(family._members[0])
+    assert not theirs.poll()
+    family._end()
+    assert theirs.poll()
 
 
 def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:
