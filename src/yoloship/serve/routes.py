@@ -230,7 +230,7 @@ def _described(host: ModelHost) -> dict[str, Any]:
 
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/healthz", healthz, "Whether the process lives.", is_open=True),
+    Endpoint("GET", "/healthz", healthz, "Whether the process is alive.", is_open=True),
     Endpoint("GET", "/readyz", readyz, "Whether all models are loaded and warm; 503 until then.", is_open=True),
     Endpoint("GET", "/metrics", metrics, "Metrics in Prometheus' text format."),
     Endpoint("GET", "/openapi.json", openapi, "This interface as an OpenAPI document.", is_open=True),
