@@ -6,9 +6,11 @@ describes. Nothing that the host's decoder refuses is sound. Of what is not soun
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,7 +21,7 @@ from yoloship.cuda.jpeg_scan import TABLE_BYTES, ScanHeader, scan_header
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
 
-__all__ = ["CheckMemory", "JpegCheck", "ScanHeader", "launch_jpeg_check", "pack_scans", "scan_header"]
+__all__ = ["CheckMemory", "JpegCheck", "PendingCheck", "ScanHeader", "launch_jpeg_check", "pack_scans", "scan_header"]
 
 SCAN_DTYPE: Final = np.dtype(
     [
@@ -91,10 +93,64 @@ class _Buffers(Closing):
         self._owned.close()
 
 
+class PendingCheck:
+    """The check of a batch that is under way. Any thread may ask for its verdicts, as often and as late as it likes.
+
+    Args:
+        stream: On which it runs.
+        answers: What the kernels find comes here. It stays open until `wait` has returned.
+        count: Images of the batch.
+    """
+
+    __slots__ = ("_answers", "_copying", "_count", "_failure", "_is_over", "_lock", "_sound", "_stream")
+
+    def __init__(self, stream: Stream, answers: PinnedBuffer, count: int) -> None:
+        self._stream = stream
+        self._answers = answers
+        self._count = count
+        self._lock = threading.Lock()
+        self._copying: Future[None] | None = None
+        self._is_over = False
+        self._failure: BaseException | None = None
+        self._sound: list[bool] = []
+
+    def begin_by(self, copier: ThreadPoolExecutor, queue: Callable[[], None]) -> None:
+        """Let a thread queue it."""
+        self._copying = copier.submit(queue)
+
+    def wait(self) -> None:
+        """Wait until nothing of it is under way, and keep what became of it."""
+        with self._lock:
+            if self._is_over:
+                return
+            failure = None if self._copying is None else self._copying.exception()
+            try:
+                self._stream.sync()
+            except CudaError as error:
+                failure = failure or error
+            if failure is None:
+                self._sound = [answer == 1 for answer in self._answers.array(np.int32, (self._count,)).tolist()]
+            self._failure, self._copying = failure, None
+            self._is_over = True
+
+    def verdicts(self) -> list[bool]:
+        """Wait for the check; whether each file of the batch is sound.
+
+        A file that is not sound has to be read by the host's decoder, which judges it, and may take it.
+
+        Raises:
+            CudaError: the check failed. Nothing is known of the batch then.
+        """
+        self.wait()
+        if self._failure is not None:
+            raise self._failure
+        return list(self._sound)
+
+
 class JpegCheck(Closing):
     """Checks batches of JPEGs on the GPU, one batch after the other. A context manager.
 
-    Device memory and pinned memory grow with the largest batch. One thread at a time may use it.
+    Device memory and pinned memory grow with the largest batch. One thread at a time may begin a check, or close it.
 
     Args:
         kernels: A `KernelSet`.
@@ -112,30 +168,30 @@ class JpegCheck(Closing):
         self._kernels = kernels
         self._device = device
         self._max_batch = max_batch
-        self._count = 0
-        self._stream: Stream | None = None
         self._copier: ThreadPoolExecutor | None = None
-        self._copying: Future[None] | None = None
+        self._last: PendingCheck | None = None
         for entry in ("jpeg_read", "jpeg_judge"):
             kernels[entry]  # compiled and loaded now
         self._buffers: _Buffers | None = _Buffers(device, max_batch, _FIRST_BYTES, _FIRST_BYTES)
 
-    def begin(self, stream: Stream, files: Sequence[bytes | memoryview], headers: Sequence[ScanHeader]) -> None:
+    def begin(self, stream: Stream, files: Sequence[bytes | memoryview], headers: Sequence[ScanHeader]) -> PendingCheck:
         """Copy the data of a batch, and queue its upload and its check; or let a thread begin that, if it is large.
 
-        It waits for the batch before.
+        It waits for the batch before, whose verdicts can still be asked for.
 
         Args:
             stream: The stream on which it runs.
             files: Whole files, which must not change until the verdicts are there.
             headers: What `scan_header` gave for each.
 
+        Returns:
+            The check, which gives the verdicts.
+
         Raises:
             InputError: there are no files, too many or too large ones.
             CudaError: out of memory, or a launch failed. Nothing is known of the batch then.
         """
-        with suppress(CudaError):  # who left the batch before without asking for its verdicts does not want them
-            self._settle()
+        self._finish_last()
         if not 1 <= len(files) <= self._max_batch or len(files) != len(headers):
             raise InputError(
                 "wrong number of files",
@@ -151,38 +207,20 @@ class JpegCheck(Closing):
             )
         buffers = self._with_room(size, chunks * CHUNK_RESULT_BYTES)
         batch = _Batch(files, headers, scans, size)
-        self._stream = stream
+        check = self._last = PendingCheck(stream, buffers.answers, len(files))
         if size < (_LARGE_BYTES if len(files) > 1 else _ALONE_BYTES):
             self._queue(buffers, stream, batch)
         else:
             if self._copier is None:
                 self._copier = ThreadPoolExecutor(1, "yoloship-jpeg-check")
-            self._copying = self._copier.submit(self._queue, buffers, stream, batch)
-        self._count = len(files)
+            check.begin_by(self._copier, partial(self._queue, buffers, stream, batch))
+        return check
 
-    def verdicts(self) -> list[bool]:
-        """Wait for the check of the batch; whether each of its files is sound.
-
-        A file that is not sound has to be read by the host's decoder, which judges it, and may take it.
-
-        Raises:
-            CudaError: the check failed. Nothing is known of the batch then.
-        """
-        if self._buffers is None:
-            raise InputError("is closed", subject="JpegCheck")
-        count, answers = self._count, self._buffers.answers
-        self._settle()
-        return [answer == 1 for answer in answers.array(np.int32, (count,)).tolist()]
-
-    def _settle(self) -> None:
-        """Wait until nothing of the last batch is under way."""
-        copying, stream = self._copying, self._stream
-        self._copying = self._stream = None
-        self._count = 0
-        if copying is not None:
-            copying.result()
-        if stream is not None:
-            stream.sync()
+    def _finish_last(self) -> None:
+        """Wait until nothing of the last batch is under way: its memory is about to be used again, or to be freed."""
+        if self._last is not None:
+            self._last.wait()
+            self._last = None
 
     def _queue(self, buffers: _Buffers, stream: Stream, batch: _Batch) -> None:
         scans = batch.scans
@@ -221,8 +259,7 @@ class JpegCheck(Closing):
 
     def close(self) -> None:
         """Wait for the batch under way, and give the memory back. Closing twice is not an error."""
-        with suppress(CudaError):  # nobody asks for its verdicts any more
-            self._settle()
+        self._finish_last()
         if self._copier is not None:
             self._copier.shutdown()
             self._copier = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.closing import Closing
 from yoloship.cuda.device_image import DeviceImage, HostReader
 from yoloship.cuda.device_pixels import DevicePixels
-from yoloship.cuda.jpeg_check import JpegCheck, ScanHeader, scan_header
+from yoloship.cuda.jpeg_check import JpegCheck, PendingCheck, ScanHeader, scan_header
 from yoloship.cuda.nvjpeg import NvJpeg, Target
 from yoloship.cuda.stream import Stream
 from yoloship.detect.gpu.image_memory import ImageMemory
@@ -139,17 +139,9 @@ class JpegEngine(Closing):
         given = 0
         images: list[DeviceImage | None] = []
         try:
-            targets = [
-                Target(block.pointer, 3 * file.file.header.width) for file, block in zip(files, blocks, strict=True)
-            ]
             with self._turn:
-                data = [file.file.data for file in files]
-                self._check.begin(self._stream, data, [file.scan for file in files])
-                try:
-                    decoded = self._decoded(data, targets)
-                finally:
-                    self._stream.sync()
-                sound = self._check.verdicts()
+                decoded, check = self._begun(files, blocks)
+                sound = check.verdicts()
             for file, block, is_good in zip(files, blocks, map(all, zip(decoded, sound, strict=True)), strict=True):
                 given += 1
                 if is_good:
@@ -167,6 +159,13 @@ class JpegEngine(Closing):
         """Wait for the batch in progress, and give everything back. Closing twice is not an error."""
         with self._turn:
             self._owned.close()
+
+    def _begun(self, files: Sequence[JpegFile], blocks: Sequence[DeviceBuffer]) -> tuple[list[bool], PendingCheck]:
+        """Begin to check files, and decode them; which of them the engine took, and the check. The turn is held."""
+        targets = [Target(block.pointer, 3 * file.file.header.width) for file, block in zip(files, blocks, strict=True)]
+        data = [file.file.data for file in files]
+        check = self._check.begin(self._stream, data, [file.scan for file in files])
+        return self._decoded(data, targets), check
 
     def _decoded(self, data: Sequence[bytes], targets: Sequence[Target]) -> list[bool]:
         """Decode files; which of them the engine took. One that it refuses spoils the batch, which is then halved."""
