@@ -15,7 +15,9 @@ from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KERNELS, KernelSet
 from yoloship.cuda.device import Device, probe
+from yoloship.cuda.nvjpeg import NvJpeg
 from yoloship.cuda.stream import Stream
+from yoloship.errors import CudaError, DependencyError
 from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from helpers.device_sessions import Open
     from helpers.nvdec_stand_in import StandInAv
+    from helpers.nvjpeg_standin import StandInNvJpeg
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.nvdec import Nvdec
     from yoloship.runtime.session import DeviceSession
@@ -138,6 +141,36 @@ def open_engine(device: Device, tmp_path: Path) -> Open:
 def session(open_session: Open) -> Iterator[DeviceSession]:
     with open_session(small(), [{"images": SIDES}]) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def nvjpeg_stand_in() -> StandInNvJpeg | None:
+    """The stand-in for nvJPEG; None on a machine with the real one."""
+    from helpers import nvjpeg_standin
+
+    return nvjpeg_standin.install_if_on_the_path()
+
+
+@pytest.fixture(scope="module")
+def jpeg_problem(nvjpeg_stand_in: StandInNvJpeg | None, device: Device) -> str:
+    """Why there is no engine; empty if there is one."""
+    del nvjpeg_stand_in  # which must be there before it is opened
+    try:
+        NvJpeg(device).close()
+    except (CudaError, DependencyError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def jpeg_engine(nvjpeg_stand_in: StandInNvJpeg | None, jpeg_problem: str) -> Iterator[StandInNvJpeg | None]:
+    """The stand-in, which also refuses files when it is told to; None for the engine itself."""
+    if jpeg_problem:
+        pytest.skip(f"no JPEG engine here: {jpeg_problem}")
+    yield nvjpeg_stand_in
+    if nvjpeg_stand_in is not None:
+        nvjpeg_stand_in.fail(0)
+        assert nvjpeg_stand_in.handles == 0
 
 
 @pytest.fixture(params=["NVDEC", "stand-in"])

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pytest
 
-from helpers import jpegs, nvjpeg_standin
+from helpers import jpegs
 from helpers.canned_device import CannedSession
 from helpers.device_detectors import closed_without_a_trace, fed, some_heads
 from helpers.models import info
 from yoloship.cuda.jpeg_check import scan_header
-from yoloship.cuda.nvjpeg import NvJpeg
 from yoloship.detect.detector import Detector
 from yoloship.detect.gpu import jpeg_engine, jpeg_queue
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
-from yoloship.errors import CudaError, DependencyError, ImageError, SessionError, YoloshipError
+from yoloship.errors import CudaError, ImageError, SessionError, YoloshipError
 from yoloship.images import open_image, read_image
 from yoloship.sources.source import Frame
 
@@ -40,31 +39,9 @@ if TYPE_CHECKING:
     Make = Callable[..., Detector]
 
 
-@pytest.fixture(scope="module")
-def stand_in() -> StandInNvJpeg | None:
-    """The stand-in for nvJPEG; None on a machine with the real one."""
-    return nvjpeg_standin.install_if_on_the_path()
-
-
-@pytest.fixture(scope="module")
-def problem(stand_in: StandInNvJpeg | None, device: Device) -> str:
-    """Why there is no engine; empty if there is one."""
-    del stand_in  # which must be there before it is opened
-    try:
-        NvJpeg(device).close()
-    except (CudaError, DependencyError) as error:
-        return str(error)
-    return ""
-
-
 @pytest.fixture
-def engine(stand_in: StandInNvJpeg | None, problem: str) -> Iterator[StandInNvJpeg | None]:
-    if problem:
-        pytest.skip(f"no JPEG engine here: {problem}")
-    yield stand_in
-    if stand_in is not None:
-        stand_in.fail(0)
-        assert stand_in.handles == 0
+def engine(jpeg_engine: StandInNvJpeg | None) -> StandInNvJpeg | None:
+    return jpeg_engine
 
 
 @pytest.fixture

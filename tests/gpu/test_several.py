@@ -272,8 +272,8 @@ def test_the_driver_not_the_bindings_says_on_which_gpu_memory_is(rig: Rig, monke
         one.buffer.close()
 
 
-def decoding(rig: Rig) -> Detector:
-    detector = rig.detector(slow, slow)
+def decoding(rig: Rig, at_run: Callable[[], None] = slow) -> Detector:
+    detector = rig.detector(at_run, at_run)
     if detector.decoding.images != "gpu":
         pytest.skip(f"no JPEG engine here: {detector.decoding.reason}")
     return detector
@@ -310,6 +310,28 @@ def test_a_damaged_file_of_a_list_is_named_and_the_stream_goes_on(rig: Rig) -> N
     outcomes = list(detector.stream(files))
     assert isinstance(outcomes.pop(2).error, ImageError)
     assert_same([outcome.unwrap() for outcome in outcomes], expected([read_image(sound)] * 4))
+
+
+def test_a_lone_file_runs_where_it_was_decoded_and_only_a_sound_one_tells_what_failed_there(rig: Rig) -> None:
+    failing = threading.Event()
+
+    def fail() -> None:
+        if failing.is_set():
+            raise SessionError("no convolution", subject="model")
+
+    detector = decoding(rig, fail)
+    sound, damaged = next(iter(jpegs.for_the_engine().values())), next(iter(jpegs.damaged().values()))
+    failing.set()
+    errors = []
+    for _ in range(2):
+        with pytest.raises(SessionError) as caught:
+            detector(sound)
+        errors.append(str(caught.value))
+        with pytest.raises(ImageError):
+            detector(damaged)
+    failing.clear()
+    assert set(errors) <= {f"model on cuda:{number}: no convolution" for number in range(2)}
+    assert_same([detector(sound) for _ in range(4)], expected([read_image(sound)] * 4))
 
 
 def test_files_go_where_fewer_wait(rig: Rig) -> None:

@@ -266,7 +266,7 @@ class Detector(Closing, Generic[ResultT]):
             CudaError: the GPU failed or is out of memory.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
-        return cast("ResultT", self._pipeline.run((self._pipeline.place(image, order),), chosen)[0])
+        return cast("ResultT", self._pipeline.detect(image, order, chosen))
 
     def detect_batch(
         self,

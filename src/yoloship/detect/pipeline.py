@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 ShapeMode: TypeAlias = Literal["square", "rect"]
 """``square``: every image is padded to a canvas of a fixed size. ``rect``: it is padded to the next multiple of the
 stride, which is faster and gives slightly different numbers; this needs a graph with dynamic height and width."""
+
+Used = TypeVar("Used")
 
 DEFAULT_SIDE: Final = 640
 WAITING: Final = 4
@@ -205,7 +207,7 @@ class DecodeQueue(Protocol):
         """
 
 
-class Encoded:
+class Encoded(ABC):
     """An image that other threads can decode.
 
     Attributes:
@@ -214,6 +216,19 @@ class Encoded:
 
     __slots__ = ()
     queue: DecodeQueue
+
+    @abstractmethod
+    def decode_for(self, use: Callable[[Any], Used]) -> Used:
+        """Decode it in this thread, and give what is made of it.
+
+        Args:
+            use: Called with what `Pipeline.place` takes, perhaps before all of the file is known to be sound. What it
+                makes of a file that is not, or raises, is thrown away. Then it may be called again, with the image that
+                the host has read. It must not keep the image.
+
+        Raises:
+            YoloshipError: it is damaged, the device failed, or the detector is closed.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,6 +309,23 @@ class Pipeline(Closing):
             ImageError: it cannot be read.
             InputError: it is not an image that the model takes.
         """
+
+    def detect(self, image: object, channels: ChannelOrder, options: DetectOptions) -> Result:
+        """Do what `place` and `run` do, for one image. The network may begin before a file is known to be sound.
+
+        Args:
+            image: As for `place`.
+            channels: As for `place`.
+            options: What to keep.
+
+        Raises:
+            YoloshipError: as `place` and `run`.
+        """
+        if not isinstance(image, np.ndarray):
+            image, channels = self.opened(image, channels)
+            if isinstance(image, Encoded):
+                return image.decode_for(lambda found: self.run((self.place(found, "bgr"),), options)[0])
+        return self.run((self.place(image, channels),), options)[0]
 
     def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
         """Do what `place` does for each image. The first that fails raises."""

@@ -155,6 +155,33 @@ class JpegEngine(Closing):
             raise
         return images
 
+    def decode_unchecked(self, file: JpegFile, block: DeviceBuffer) -> tuple[DeviceImage, PendingCheck] | None:
+        """Decode a file without waiting for the check of its data.
+
+        Args:
+            file: The file.
+            block: Of `memory`, with room for its image. It is given back with the image.
+
+        Returns:
+            An image whose pixels are written, and the check of its data. Nothing that was made of the image may be used
+            before the check has found the file sound. None if the host's reader must judge the file.
+
+        Raises:
+            CudaError: the device failed, or the engine is closed. The block is given back.
+        """
+        image = self._image(file, block)
+        try:
+            with self._turn:
+                (is_decoded,), check = self._begun([file], [block])
+            if is_decoded:
+                return image, check
+            check.verdicts()  # raises if it is the device that failed
+        except BaseException:
+            image.close()
+            raise
+        image.close()
+        return None
+
     def close(self) -> None:
         """Wait for the batch in progress, and give everything back. Closing twice is not an error."""
         with self._turn:

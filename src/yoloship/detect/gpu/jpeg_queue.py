@@ -9,15 +9,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from yoloship._util.closing import Closing
 from yoloship._util.cores import usable_cores
 from yoloship.cuda.device import LOST_CODES, OUT_OF_MEMORY
 from yoloship.detect.gpu.jpeg_engine import MAX_FILES, one_batch
-from yoloship.detect.pipeline import Encoded
-from yoloship.errors import CudaError, SessionError
+from yoloship.detect.pipeline import Encoded, Used
+from yoloship.errors import CudaError, SessionError, YoloshipError
 from yoloship.images import read_image
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from yoloship.cuda.buffers import DeviceBuffer
     from yoloship.cuda.device import Device
     from yoloship.cuda.device_image import DeviceImage
+    from yoloship.cuda.jpeg_check import PendingCheck
     from yoloship.detect.gpu.jpeg_engine import JpegEngine, JpegFile
 
+Asked = TypeVar("Asked")
 Decoded: TypeAlias = "DeviceImage | npt.NDArray[np.uint8] | BaseException"
 """An image on the device; (height, width, 3) uint8 BGR on the host; or why there is none."""
 
@@ -94,6 +97,10 @@ class QueuedJpeg(Encoded):
         if isinstance(found, BaseException):
             raise found
         return found
+
+    def decode_for(self, use: Callable[[DeviceImage | npt.NDArray[np.uint8]], Used]) -> Used:
+        """Decode it in this thread, and give what is made of it; see `Encoded.decode_for`."""
+        return self.queue.decode_for(self.jpeg, use)
 
 
 class _Request(NamedTuple):
@@ -198,6 +205,46 @@ class JpegQueue(Closing):
             else:
                 found.append(_on_host(part[0]))
         return found
+
+    def decode_for(self, file: JpegFile, use: Callable[[DeviceImage | npt.NDArray[np.uint8]], Used]) -> Used:
+        """Decode a lone file in this thread, and let it be used before the check of its data is over.
+
+        Args:
+            file: The file.
+            use: Makes something of the image. What it makes of a file that is not sound, or raises, is thrown away;
+                then it is called with what the host's reader makes of the file. It must not keep the image.
+
+        Returns:
+            What `use` made of the image that counts.
+
+        Raises:
+            CudaError: the device failed.
+            SessionError: the queue is closed.
+            YoloshipError: the host's reader refuses the file.
+        """
+        if self._closed:
+            raise self._is_closed()
+        blocks = [] if self.engine.has_given_up else self._blocks([file], urgent=True)
+        begun = self._unless_full(partial(self.engine.decode_unchecked, file, *blocks), 1) if blocks else None
+        if begun is not None:
+            image, check = begun
+            with image:
+                try:
+                    used = use(image)
+                except Exception as error:
+                    try:
+                        is_sound = self._is_sound(check)
+                    except YoloshipError:  # the device has failed, and what it failed with first says more
+                        raise error from None
+                    if is_sound:
+                        raise
+                else:
+                    if self._is_sound(check):
+                        return used
+        found = _on_host(file)
+        if isinstance(found, BaseException):
+            raise found
+        return use(found)
 
     def abandon(self) -> None:
         """Decode what waits, and then end the thread and close the engine, without waiting for it."""
@@ -332,15 +379,24 @@ class JpegQueue(Closing):
 
     def _on_gpu(self, files: Sequence[JpegFile], blocks: Sequence[DeviceBuffer]) -> Sequence[DeviceImage | None]:
         """Decode files; None for those that are left to the host."""
+        count = len(files)
+        return self._unless_full(partial(self.engine.decode, files, blocks), count) or [None] * count
+
+    def _is_sound(self, check: PendingCheck) -> bool:
+        """Whether the check found a lone file sound; False if the host has to judge it."""
+        return self._unless_full(check.verdicts, 1) == [True]
+
+    def _unless_full(self, ask: Callable[[], Asked], count: int) -> Asked | None:
+        """What the engine gives for so many files; None if the device's memory is full, so that the host takes them."""
         try:
-            return self.engine.decode(files, blocks)
+            return ask()
         except CudaError as error:
             if self._closed:
                 raise self._is_closed() from error
             if error.code != OUT_OF_MEMORY:
                 raise
-            _logger.warning("%d JPEGs are decoded on the CPU, because the memory of the GPU is full", len(files))
-            return [None] * len(files)
+            _logger.warning("%d JPEGs are decoded on the CPU, because the memory of the GPU is full", count)
+            return None
 
     def _to_host(self, requests: Sequence[_Request]) -> None:
         if self._readers is None:

@@ -107,7 +107,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.timeout(0)  # each of its tests has a limit of its own
 def test_the_decoders_tests_on_a_device_pass(run: Run) -> None:
-    found = run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_jpeg_decoding.py")
+    files = ("tests/gpu/test_jpeg_decoding.py", "tests/gpu/test_lone_jpeg.py")
+    found = run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files)
     assert " passed" in found
     assert "skipped" not in found
 
