@@ -14,7 +14,6 @@ import sys
 import threading
 from abc import abstractmethod
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -24,7 +23,8 @@ from yoloship._util.fields import is_int
 from yoloship.errors import CudaError, DependencyError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
 
 NO_DRIVER_CODE: Final = 35
@@ -293,6 +293,21 @@ class Usage:
     pinned_bytes: int
 
 
+class _Current:
+    """A ``with`` block in which a context is current. Its calls never wait, so they keep Python's lock: see `quick`."""
+
+    __slots__ = ("_address", "_pop", "_push")
+
+    def __init__(self, address: int, push: Callable[..., int], pop: Callable[..., int]) -> None:
+        self._address, self._push, self._pop = address, push, pop
+
+    def __enter__(self) -> None:
+        check_quick(self._push(self._address), "cuCtxPushCurrent", "CUDA context")
+
+    def __exit__(self, *_: object) -> None:
+        check_quick(self._pop(ctypes.byref(ctypes.c_void_p())), "cuCtxPopCurrent", "CUDA context")
+
+
 class Device(Closing):
     """One GPU's primary context, which torch and CuPy use too. A context manager.
 
@@ -309,7 +324,7 @@ class Device(Closing):
     """
 
     __slots__ = (
-        "_bytes", "_closed", "_context", "_counts", "_handle", "_lock", "_pid",
+        "_bytes", "_closed", "_context", "_counts", "_handle", "_lock", "_pid", "_pop", "_push",
         "compute_capability", "driver_version", "info", "name", "ordinal", "total_bytes",
     )  # fmt: skip
 
@@ -339,6 +354,8 @@ class Device(Closing):
         self._bytes: Counter[str] = Counter()
         self._closed = False
         self._pid = os.getpid()
+        self._push = quick("cuCtxPushCurrent_v2", ctypes.c_void_p)
+        self._pop = quick("cuCtxPopCurrent_v2", ctypes.c_void_p)
 
     @classmethod
     def open(cls, ordinal: int = 0) -> Device:
@@ -358,8 +375,7 @@ class Device(Closing):
         """False in a child that was forked after the device was opened. A child must neither use nor free anything."""
         return os.getpid() == self._pid
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[None]:
         """Make the context current in this thread inside the block. Afterwards the previous context is current again.
 
         Raises:
@@ -375,11 +391,7 @@ class Device(Closing):
             )
         if self._context is None:
             raise self._is_closed()
-        call("cuCtxPushCurrent", self._context)
-        try:
-            yield
-        finally:
-            call("cuCtxPopCurrent")
+        return _Current(int(self._context), self._push, self._pop)
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes of the device's memory. Memory of other processes is not free."""
