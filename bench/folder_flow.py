@@ -189,18 +189,18 @@ def _count(pipeline: Any, runs: collections.Counter[int], decoded: collections.C
 def _session(device: Any, record: Any) -> Any:
     """A network that takes its time, and whose answer nobody computes: no objects."""
     from helpers.canned_device import CannedContext, CannedSession
-    from yoloship.cuda.jpeg_check import JpegCheck
+    from yoloship.cuda.jpeg_check import PendingCheck
 
     class Session(CannedSession):
         def context(self, input_shapes: Any, stream: Any) -> Any:
             return CannedContext(self, input_shapes["images"], stream)  # whatever its batch
 
-    settle = JpegCheck.verdicts
+    settle = PendingCheck.verdicts
 
     def sound(self: Any) -> list[bool]:  # no kernel writes verdicts
         return [True] * len(settle(self))
 
-    JpegCheck.verdicts = sound  # type: ignore[method-assign]
+    PendingCheck.verdicts = sound  # type: ignore[method-assign]
 
     def answer(canvas_hw: tuple[int, int]) -> list[Any]:
         grids = [(canvas_hw[0] // stride, canvas_hw[1] // stride) for stride in (8, 16, 32)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,7 +109,7 @@ class PinnedBuffer(Resource):
             InputError: the part goes past the end.
         """
         wanted = np.dtype(dtype)
-        size = wanted.itemsize * int(np.prod(shape, dtype=np.int64))
+        size = wanted.itemsize * math.prod(shape)
         if offset_bytes < 0 or offset_bytes + size > self._size_bytes:
             raise InputError(
                 "goes past the end",

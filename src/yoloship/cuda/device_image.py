@@ -195,7 +195,7 @@ class DeviceImage(Closing):
 
     def __del__(self) -> None:
         """Give its memory back, unless the end of the process does. A finaliser would take several times as long."""
-        if not sys.is_finalizing():
+        if self._release is not None and not sys.is_finalizing():
             self._give_back()
 
     def _give_back(self) -> None:

@@ -231,9 +231,9 @@ class Encoded(ABC):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class PlacedImage:
-    """An image, and where it lies on the model's canvas.
+    """An image, and where it lies on the model's canvas. It is not changed.
 
     Attributes:
         pixels: (height, width, channels) uint8, C-contiguous, read only.

@@ -95,6 +95,11 @@ class ImageBudget:
         Raises:
             InputError: the budget was closed while waiting.
         """
+        with self._lock:
+            if not self._closed and self._held_bytes + wanted_bytes <= self._limit_bytes:  # nearly always
+                self._held[index] += wanted_bytes
+                self._held_bytes += wanted_bytes
+                return
         if before_waiting is not None and not self._may_use(index, wanted_bytes):
             before_waiting()
         with self._lock:

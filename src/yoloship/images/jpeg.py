@@ -44,6 +44,7 @@ _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0))
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC9})
 _NOTES: Final = frozenset({*range(0xFFE0, 0xFFF0), 0xFFFE})
 _CODING: Final = frozenset({0xFFC0, 0xFFC1, 0xFFC4, 0xFFDA, 0xFFDB, 0xFFDD})
+_SCAN_TAG: Final = 0xFFDA
 _HEAD_SEGMENTS: Final = 256
 REMEMBERED_BYTES: Final = 1 << 12
 """Of the segments that say how a file is coded; they usually have 300 to 700."""
@@ -76,23 +77,26 @@ def jpeg_head(data: bytes | memoryview) -> Head | None:
     """
     notes: list[Segment] = []
     at, coding_at = 2, 0
-    last = len(data) - _TAG.size
-    for _ in range(_HEAD_SEGMENTS):
-        if at > last:
+    try:
+        for _ in range(_HEAD_SEGMENTS):
+            tag, length = _TAG.unpack_from(data, at)
+            end = at + 2 + length
+            if tag in _CODING:
+                coding_at = coding_at or at
+                if tag == _SCAN_TAG:
+                    break
+            elif tag not in _NOTES:
+                return None
+            elif not coding_at:
+                notes.append((tag & 0xFF, at, at + 4, end))
+            if length < 2:
+                return None
+            at = end
+        else:
             return None
-        tag, length = _TAG.unpack_from(data, at)
-        start, at = at, at + 2 + length
-        if tag in _CODING:
-            coding_at = coding_at or start
-        elif tag not in _NOTES:
-            return None
-        elif not coding_at:
-            notes.append((tag & 0xFF, start, start + 4, at))
-        if length < 2:
-            return None
-        if tag == 0xFFDA:
-            return Head(notes, bytes(data[coding_at:at]), at) if at <= len(data) else None
-    return None
+    except struct.error:  # it is cut short
+        return None
+    return Head(notes, bytes(data[coding_at:end]), end) if at + 4 <= end <= len(data) else None
 
 
 class _Frame(NamedTuple):
@@ -131,8 +135,9 @@ def read_jpeg(data: bytes | memoryview) -> Layout:
     """
     head = jpeg_head(data)
     whole = None if head is None or len(head.coding) > REMEMBERED_BYTES else _frame_of_whole_scan(head.coding)
+    frame: _Frame | None
     if head is not None and whole is not None and (end := _end_after(data, head.data_at)) >= 0:
-        frame, notes, scans, scan_bytes, problem = _Found(whole, head.notes, 1, end - head.data_at)
+        frame, notes, scans, scan_bytes, problem = whole, head.notes, 1, end - head.data_at, ""
     else:
         frame, notes, scans, scan_bytes, problem = _searched(data)
     if frame is None:

@@ -425,12 +425,13 @@ def _checked(
     source: Path | str | bytes, limits: ImageLimits, reserve: Callable[[int], None] | None = None
 ) -> tuple[bytes, ImageHeader, str]:
     """The bytes of an image, its header, which is within the limits and has no problem, and its name for messages."""
-    data, subject = source if isinstance(source, bytes) else b"", "image bytes"
-    if not isinstance(source, str | bytes | os.PathLike):
+    if isinstance(source, bytes):
+        data, subject = source, "image bytes"
+    elif not isinstance(source, str | os.PathLike):
         raise InputError(
             "is not an image", subject="read_image", expected="a file's name, or its bytes", got=type(source).__name__
         )
-    if not isinstance(source, bytes):
+    else:
         subject = str(source)
         try:
             data = read_file_or_pipe(

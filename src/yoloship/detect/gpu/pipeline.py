@@ -467,6 +467,8 @@ def stream_to_device(
     mixed = sources.side_by_side() if isinstance(sources, Source) and not keep_images else None
 
     def is_read(source: object) -> bool:
+        if isinstance(source, str):  # most are, and each question takes time
+            return False
         source = unframed(source)
         if keep_images and isinstance(source, DeviceImage):
             return False  # a reader brings it to the host first
@@ -481,8 +483,14 @@ def stream_to_device(
     queue = steps.queue()
 
     def submit(images: Sequence[tuple[object, Answer]]) -> None:
-        taken = [(unframed(image), answer) for image, answer in images]
-        queue([(image, steps.channels if _is_resident(image) else "bgr", answer) for image, answer in taken])
+        taken: list[tuple[object, ChannelOrder, Answer]] = []
+        for image, answer in images:
+            if type(image) is QueuedJpeg:  # as above
+                taken.append((image, "bgr", answer))
+            else:
+                plain = unframed(image)
+                taken.append((plain, steps.channels if _is_resident(plain) else "bgr", answer))
+        queue(taken)
 
     outcomes = in_batches(
         sources if mixed is None else mixed,

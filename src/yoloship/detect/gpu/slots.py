@@ -217,7 +217,7 @@ class SlotPool:
         Raises:
             SessionError: this is one.
         """
-        if not self.in_this_process:
+        if os.getpid() != self._pid:  # asked for each file
             raise forked(self._model_name)
 
     def take(self) -> Slot:

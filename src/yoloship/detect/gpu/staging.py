@@ -51,9 +51,9 @@ _SMALLEST: Final = 1 << 22
 """Bytes for frames to begin with: an image of 1280×960."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Frame(PlacedImage):
-    """An image, and how it gets to the device.
+    """An image, and how it gets to the device. It is not changed; to freeze it would take four times as long.
 
     Attributes:
         pixels: (height, width, 3) uint8, C-contiguous, read only; for `resident` an array of another
@@ -74,7 +74,7 @@ class Frame(PlacedImage):
 
     def release(self) -> None:
         """Let go of what was handed to another thread: an array of another library, or an image of a decoder."""
-        if isinstance(self.pixels, HandedFrame | DeviceImage):
+        if isinstance(self.pixels, DeviceImage | HandedFrame):
             self.pixels.close()
 
 
