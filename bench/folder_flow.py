@@ -6,7 +6,12 @@ All of our code runs: readers, the queue of the decoder, batches, results. The d
 the tests, which compute nothing, and sleep as long as was measured on an H100 (nvJPEG 5.2 ms for 32 files, yolov5n
 10.7 ms). So what is seen is what Python costs and how often its lock passes from one thread to another. The host of
 that H100 ran Python about three times as slowly as the machine that this was written on: `--slower 3` lets the GPU go
-on three times as fast instead. Prints for each round:
+on three times as fast instead.
+
+With `--python`, the GPU takes no time, and of the files' data only the beginning is left. On one core, nearly all that
+is measured is then Python, and the same from round to round: `taskset -c 1 python3 bench/folder_flow.py --python`.
+
+Prints for each round:
 
 - files a second, as a share of the network alone in this run too;
 - microseconds of this process's processor time for each file, in Python and in the system;
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("files", "bytes", "arrays"))
     parser.add_argument("--gpus", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--python", action="store_true", help="hardly any data, and a GPU that takes no time")
     parser.add_argument("--slower", type=float, default=1, help="how many times slower the host is: the GPU is faster")
     arguments = parser.parse_args()
     if _INSIDE in os.environ:
@@ -68,6 +74,8 @@ def main() -> None:
         if arguments.gpus == 2:
             environment["STAND_IN_DEVICES"] = "2"
         environment["STAND_IN_JPEG_US"] = f"{900 / slower},{135 / slower}"
+        if arguments.python:
+            environment["STAND_IN_IDLE"], environment["STAND_IN_JPEG_US"] = "1,0.5,100000", "1,0.5"
         environment["LD_LIBRARY_PATH"] += f":{nvjpeg_standin.folder()}"
         sys.exit(subprocess.run([sys.executable, *sys.orig_argv[1:]], env=environment, check=False).returncode)
 
@@ -86,7 +94,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     record = info(batch=None, input_hw=(_SIDE, _SIDE))
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        files = _folder(Path(folder), arguments.photos, arguments.files)
+        files = _folder(Path(folder), arguments)
         model = ModelInput.checked(record, None, "square", "model")
         pipelines = []
         for ordinal in range(arguments.gpus):
@@ -209,18 +217,26 @@ def _session(device: Any, record: Any) -> Any:
     return Session(device, record, answer)
 
 
-def _folder(folder: Path, photos: Path | None, count: int) -> list[str]:
+def _folder(folder: Path, arguments: argparse.Namespace) -> list[str]:
     from helpers import jpegs
 
-    if photos is None:
+    if arguments.photos is None:
         sizes = ((1080, 810), (720, 1280), (1080, 1920))
         data = [jpegs.encoded(jpegs.picture(*hw)) for hw in sizes]
     else:
-        data = [path.read_bytes() for path in sorted(photos.glob("*.jpg"))]
+        data = [path.read_bytes() for path in sorted(arguments.photos.glob("*.jpg"))]
+    if arguments.python:
+        data = [_beginning(one) for one in data]
     names = [folder / f"{number:03}.jpg" for number in range(_DISTINCT)]
     for number, name in enumerate(names):
         name.write_bytes(data[number % len(data)])
-    return [str(names[number % _DISTINCT]) for number in range(count)]
+    return [str(names[number % _DISTINCT]) for number in range(arguments.files)]
+
+
+def _beginning(jpeg: bytes) -> bytes:
+    """A file with the same header and little data. Nobody decodes it."""
+    at = jpeg.rindex(b"\xff\xda") + 14
+    return jpeg[:at] + jpeg[at : at + 6000].rstrip(b"\xff") + b"\xff\xd9"
 
 
 if __name__ == "__main__":
