@@ -38,6 +38,8 @@ _HEALTHY_S: Final = 30.0
 """A process that lived for this long did not fail at its start."""
 _FIRST_DELAY_S: Final = 0.5
 _MAX_DELAY_S: Final = 10.0
+_LATE_S: Final = 60.0
+"""Processes that have loaded their models wait for so long for the others."""
 _KILLED_AFTER_S: Final = 5.0
 """A process has this much time to end beyond that for its requests."""
 
@@ -49,8 +51,9 @@ def serve_together(
 ) -> None:
     """Serve with several processes until SIGTERM or SIGINT; each finishes the requests under way.
 
-    They take connections once the models of all are loaded, or one has ended: those that were made before would all be
-    the first one's. A process that is started again takes them when its own are.
+    They take connections once the models of all are loaded: those that were made before would all be the first one's.
+    They do not wait for a process that has ended, nor for longer than a minute. A process that is started again, or is
+    late, takes connections when its own models are loaded.
 
     Args:
         settings: What to serve. The limits of connections, of bodies and of the queue are those of all processes.
@@ -103,6 +106,7 @@ class _Member:
         pipe: Messages of the process. When this end of it closes, the process ends.
         born_s: When it was started.
         is_loaded: Whether its models are loaded.
+        may_listen: Whether it was told that it may listen.
         failures: How many times in a row it died young.
         due_s: When it is started again.
     """
@@ -111,6 +115,7 @@ class _Member:
     pipe: Connection | None = None
     born_s: float = 0.0
     is_loaded: bool = False
+    may_listen: bool = False
     failures: int = 0
     due_s: float = 0.0
 
@@ -133,6 +138,8 @@ class _Family:
     _members: list[_Member] = field(default_factory=list)
     _error: YoloshipError | None = None
     _has_worked: bool = False
+    _late_s: float | None = None
+    """When those that are loaded listen without the others; None if none is loaded, or they listen already."""
 
     def run(self, count: int) -> None:
         """Start them, and keep them running until a signal."""
@@ -156,7 +163,10 @@ class _Family:
             for member in self._members:
                 if member.process is None and member.due_s <= now_s:
                     self._start(member)
-            due_s = min((member.due_s for member in self._members if member.process is None), default=None)
+            if self._late_s is not None and self._late_s <= now_s:
+                self._listen_without_the_late()
+            dues_s = [member.due_s for member in self._members if member.process is None]
+            due_s = min(dues_s if self._late_s is None else [*dues_s, self._late_s], default=None)
             pipes: list[Any] = [member.pipe for member in self._members if member.pipe is not None]
             sentinels: list[Any] = [member.process.sentinel for member in self._members if member.process is not None]
             ready = wait([woken, *pipes, *sentinels], None if due_s is None else max(due_s - now_s, 0))
@@ -186,11 +196,13 @@ class _Family:
         assert member.pipe is not None
         try:
             message = member.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the latter if it has ended before it read what it was told
             member.pipe.close()
             member.pipe = None
             return
         if message is None:
+            if not self._has_worked:
+                self._late_s = time.monotonic() + _LATE_S
             self._has_worked = member.is_loaded = True
             self._let_listen()
         elif not self._has_worked:
@@ -223,20 +235,27 @@ class _Family:
         self._let_listen()
 
     def _let_listen(self) -> None:
-        """Let those listen that have loaded their models, unless one is still at it that has not failed before."""
+        """Let those listen that have loaded their models, unless they still wait for one that has not failed before."""
         if all(member.is_loaded or member.failures for member in self._members):
-            self._release()
+            self._late_s = None
+        if self._has_worked and self._late_s is None:
+            for member in self._members:
+                if member.is_loaded:
+                    _tell(member)
 
-    def _release(self) -> None:
-        """Let nobody who has loaded its models wait any longer."""
-        for member in self._members:
-            if member.is_loaded and member.pipe is not None:
-                with suppress(OSError):  # it has just ended
-                    member.pipe.send(None)
+    def _listen_without_the_late(self) -> None:
+        late = [member.process.pid for member in self._members if member.process is not None and not member.is_loaded]
+        _logger.warning(
+            "server processes %s have not loaded their models %.0f s after the first; the others listen without them",
+            ", ".join(map(str, late)), _LATE_S,
+        )  # fmt: skip
+        self._late_s = None
+        self._let_listen()
 
     def _end(self) -> None:
         """End all: they finish their requests, and are killed if that takes too long."""
-        self._release()
+        for member in self._members:  # also those that still load: they end after that
+            _tell(member)
         living = [member.process for member in self._members if member.process is not None]
         for process in living:
             process.terminate()
@@ -256,14 +275,22 @@ class _Family:
         if member.pipe is not None:
             member.pipe.close()
         member.process = member.pipe = None
-        member.is_loaded = False
+        member.is_loaded = member.may_listen = False
+
+
+def _tell(member: _Member) -> None:
+    """Tell a process, once, that it may listen as soon as its models are loaded."""
+    if member.pipe is not None and not member.may_listen:
+        member.may_listen = True
+        with suppress(OSError):  # it has just ended
+            member.pipe.send(None)
 
 
 def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe: Connection) -> None:
     """One process: serve, and tell the one that watches when the models are loaded, or why they are not."""
     begin_log(log)
     alone, may_listen = threading.Event(), threading.Event()
-    threading.Thread(target=_obey, args=(pipe, alone, may_listen), daemon=True).start()
+    threading.Thread(target=_obey, args=(pipe, alone, may_listen, listening.drain_s), daemon=True).start()
 
     def wait_for_others() -> None:
         pipe.send(None)
@@ -279,8 +306,8 @@ def _serve_one(settings: ServeSettings, listening: Listening, log: LogForm, pipe
             shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
 
 
-def _obey(pipe: Connection, alone: threading.Event, may_listen: threading.Event) -> None:
-    """Let this process listen when the one that watches says so, and end it when that one is gone."""
+def _obey(pipe: Connection, alone: threading.Event, may_listen: threading.Event, drain_s: float) -> None:
+    """Let this process listen when the one that watches says so, and end it when that one is gone, as that would."""
     with suppress(EOFError, OSError):
         while True:
             pipe.recv()
@@ -288,6 +315,9 @@ def _obey(pipe: Connection, alone: threading.Event, may_listen: threading.Event)
     alone.set()
     may_listen.set()
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(drain_s + _KILLED_AFTER_S)
+    shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _how_ended(process: BaseProcess) -> str:

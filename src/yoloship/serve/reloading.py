@@ -94,14 +94,15 @@ class ModelTable:
         self.workers.close()
 
     async def _run(self) -> None:
-        for host in self:
-            self._stamps[host.name] = stamp_of(host.model)
-            error = await self._load(host)
-            if error is not None:
-                self._failed(error)
-                self._tried.set()
-                return
-        self._tried.set()
+        try:
+            for host in self:
+                self._stamps[host.name] = stamp_of(host.model)
+                error = await self._load(host)
+                if error is not None:
+                    self._failed(error)
+                    return
+        finally:  # also if it is the metrics that fail: somebody waits for this
+            self._tried.set()
         if not self._settings.watch_s:
             return
         changed: dict[str, Stamp] = {}

@@ -19,6 +19,7 @@ import pytest
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, settings_of
 from yoloship.errors import InputError, OutputError
 from yoloship.serve.listening import Listening, bound_socket
+from yoloship.serve.metrics import FOLDER_VARIABLE
 from yoloship.serve.processes import _Family, _Member, _share_of, serve_together
 from yoloship.serve.settings import RequestLimits
 
@@ -163,7 +164,86 @@ def test_a_server_ends_that_waits_for_another_to_load(tmp_path: Path) -> None:
     family._hear(family._members[0])
     assert not theirs.poll()
     family._end()
-    assert theirs.poll()
+    assert theirs.recv() is None
+
+
+def test_a_server_ends_that_still_loads(tmp_path: Path) -> None:
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ours, theirs = multiprocessing.Pipe()
+    family._members = [_Member(pipe=ours)]
+    family._end()  # nobody hears any more that it has loaded its models
+    assert theirs.recv() is None
+
+
+def test_those_that_are_loaded_do_not_wait_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("yoloship.serve.processes._LATE_S", 0.0)
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ends = [multiprocessing.Pipe() for _ in range(2)]
+    hanging = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    hanging.start()
+    woken, wakes = os.pipe()
+    try:
+        loaded = _Member(pipe=ends[0][0], due_s=time.monotonic() + 600)
+        family._members = [loaded, _Member(pipe=ends[1][0], process=hanging)]
+        ends[0][1].send(None)
+        family._hear(loaded)
+        assert not ends[0][1].poll()
+        os.write(wakes, b"\0")
+        family._watch(woken)
+        assert [theirs.poll() for _, theirs in ends] == [True, False]
+        assert f"server processes {hanging.pid} have not loaded their models" in caplog.text
+        ends[1][1].send(None)  # it was only late
+        family._hear(family._members[1])
+        assert ends[1][1].poll()
+    finally:
+        hanging.kill()
+        hanging.join()
+        os.close(woken)
+        os.close(wakes)
+
+
+def test_one_that_ends_before_it_reads_that_it_may_listen_ends_no_other(tmp_path: Path) -> None:
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ours, theirs = multiprocessing.Pipe()
+    member = _Member(pipe=ours)
+    family._members = [member]
+    theirs.send(None)
+    family._hear(member)
+    theirs.close()
+    family._hear(member)  # the system answers ECONNRESET, not the end of the file
+    assert member.pipe is None
+
+
+def test_one_that_does_not_read_cannot_hold_up_the_one_that_watches(tmp_path: Path) -> None:
+    family = _Family(settings_of(cat_model(tmp_path)), Listening(), "none", str(tmp_path))
+    ours, theirs = multiprocessing.Pipe()
+    family._members = [_Member(pipe=ours), _Member(failures=1)]
+    theirs.send(None)
+    family._hear(family._members[0])
+    for _ in range(10):  # another is started again and again
+        family._let_listen()
+    theirs.recv()
+    assert not theirs.poll()
+
+
+def test_one_that_hangs_does_not_outlive_the_process_that_watches(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    code = (
+        "import signal, threading; from multiprocessing.connection import Connection\n"
+        "from yoloship.serve.processes import _KILLED_AFTER_S, _obey\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"_obey(Connection({theirs.fileno()}), threading.Event(), threading.Event(), 0.1 - _KILLED_AFTER_S)"
+    )
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    variables = {**os.environ, FOLDER_VARIABLE: str(folder)}
+    with subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()], env=variables) as process:
+        theirs.close()
+        ours.close()
+        assert process.wait(_PATIENCE_S) == -signal.SIGKILL
+    assert not folder.exists()
 
 
 def test_a_model_that_cannot_be_loaded_ends_all(tmp_path: Path) -> None:

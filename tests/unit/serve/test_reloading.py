@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import onnx
+import pytest
 
 from helpers.models import finds_a_cat
 from helpers.serving import HW, JPEG, PHOTO, PREDICT, InProcess, cat_model, served, settings_of
+from yoloship.serve.metrics import Metrics
+from yoloship.serve.reloading import ModelTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,3 +76,17 @@ def test_a_model_that_cannot_be_loaded_at_the_start_is_reported(tmp_path: Path) 
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     finally:
         server.close()
+
+
+def test_nobody_waits_for_ever_if_it_is_not_the_model_that_fails(tmp_path: Path) -> None:
+    metrics = Metrics()
+    metrics.reloads.labels = None  # type: ignore[method-assign, assignment]  # as if the folder of metrics were gone
+
+    async def wait() -> None:
+        table = ModelTable(settings_of(cat_model(tmp_path)), metrics, lambda _: None)
+        table.start()
+        await asyncio.wait_for(table.are_loaded(), 30)
+        with pytest.raises(TypeError):
+            await table.stop()
+
+    asyncio.run(wait())
