@@ -92,10 +92,11 @@ class ImageMemory(Closing):
             self._take_back()
             try:
                 for size_bytes in sizes_bytes:
-                    block = self._block(_rounded(size_bytes), urgent=urgent)
+                    size = _rounded(size_bytes)
+                    block = self._block(size, urgent=urgent)
                     if block is None:
                         break
-                    self._used_bytes += block.size_bytes
+                    self._used_bytes += size
                     self._used_blocks += 1
                     blocks.append(block)
             except BaseException:

@@ -134,7 +134,8 @@ class SeveralGpus(Pipeline):
         """
         if is_plain(image):
             return self._gpus[0].pipeline.place(image, channels)
-        image, channels = self.opened(image, channels)
+        if type(image) is not DeviceImage:
+            image, channels = self.opened(image, channels)
         return (self._holder(image) or self._gpus[0]).pipeline.place(image, channels)
 
     def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
@@ -169,7 +170,8 @@ class SeveralGpus(Pipeline):
         A file that a GPU is to decode goes to the one where the fewest wait; in turn, if as many wait at each. Those of
         a stream go there in batches.
         """
-        if is_plain(image) or isinstance(image, DeviceImage | Encoded):
+        is_file = isinstance(image, str | bytes)  # most are, and each question takes time
+        if not is_file and (is_plain(image) or isinstance(image, DeviceImage | Encoded)):
             return image, channels
         gpu = self._decoder
         if reserve is None or not gpu.in_service or next(self._files) % MAX_FILES == 0:
