@@ -16,7 +16,7 @@ from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, probe, quick
-from yoloship.cuda.stream import BorrowedStream, Event, Stream, StreamCalls
+from yoloship.cuda.stream import _NOT_READY, BorrowedStream, Event, Stream, StreamCalls
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -272,10 +272,40 @@ def test_ctrl_c_while_a_thread_sleeps_does_not_leave_before_the_work_is_done(
             return wait(handle)
 
         calls._wait = noted
+        monkeypatch.setattr(calls, "_query", lambda _: _NOT_READY)
         monkeypatch.setattr(time, "sleep", interrupted)
         with pytest.raises(KeyboardInterrupt):
             calls.wait(1e-3)
     assert len(waited) == 1
+
+
+@pytest.mark.parametrize("looks", [0, 1, 5, 200])
+def test_a_thread_hardly_oversleeps_work_that_is_far_quicker_than_usual(
+    device: Device, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """It finds the work not done so many times; 200 take longer than usual."""
+    usual_s, now_s, slept = 8.0, [7.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now_s[0] += seconds
+
+    answers = iter([_NOT_READY] * looks + [0])
+    with Stream(device) as stream, StreamCalls(stream) as calls:
+        monkeypatch.setattr(calls, "_query", lambda _: next(answers))
+        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+        calls.wait(usual_s)
+    assert slept == ([1.0] * 6 + [2e-4] * 194)[:looks]
+
+
+@pytest.mark.parametrize("usual_s", [-1.0, -1e9])
+def test_a_thread_that_is_late_already_does_not_sleep(
+    device: Device, monkeypatch: pytest.MonkeyPatch, usual_s: float
+) -> None:
+    with Stream(device) as stream, StreamCalls(stream) as calls:
+        monkeypatch.setattr(time, "sleep", pytest.fail)
+        calls.wait(usual_s)
 
 
 def test_a_call_that_keeps_pythons_lock_fails_by_name(device: Device) -> None:
