@@ -8,7 +8,8 @@ import multiprocessing
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from helpers.shared import TRAINED, require
 from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, driver, find_gpus
 from yoloship.cuda.interop import ordinal_of
+from yoloship.cuda.jpeg_check import JpegCheck
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Detector
 from yoloship.detect.gpu.jpeg_queue import QueuedJpeg
@@ -332,6 +334,42 @@ def test_a_lone_file_runs_where_it_was_decoded_and_only_a_sound_one_tells_what_f
     failing.clear()
     assert set(errors) <= {f"model on cuda:{number}: no convolution" for number in range(2)}
     assert_same([detector(sound) for _ in range(4)], expected([read_image(sound)] * 4))
+
+
+@pytest.mark.parametrize("at", ["begin", "verdicts"])
+@pytest.mark.parametrize("many", [False, True], ids=["lone", "list"])
+def test_a_gpu_that_is_lost_while_it_decodes_is_named_and_gets_no_more_work(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, at: str, many: bool
+) -> None:
+    detector = decoding(rig)
+    sound = next(iter(jpegs.for_the_engine().values()))
+    pipeline: Any = detector._pipeline
+    check = pipeline.of("cuda:0")._jpegs.queue().engine._check
+    begin = JpegCheck.begin
+
+    def lost() -> NoReturn:
+        raise CudaError("launch failed", code=719, name="CUDA_ERROR_LAUNCH_FAILED")
+
+    def begun(self: JpegCheck, *arguments: Any) -> Any:
+        if self is not check:
+            return begin(self, *arguments)
+        if at == "begin":
+            lost()
+        begin(self, *arguments)
+        return SimpleNamespace(verdicts=lost)
+
+    monkeypatch.setattr(JpegCheck, "begin", begun)
+
+    def error_of_a_call() -> str:
+        try:
+            found = detector.detect_batch([sound] * 4) if many else [detector(sound)]
+        except CudaError as error:
+            return str(error)
+        assert_same(found, expected([read_image(sound)] * len(found)))
+        return ""
+
+    errors = [error_of_a_call() for _ in range(6)]
+    assert [error for error in errors if error] == ["cuda:0: launch failed"]
 
 
 def test_files_go_where_fewer_wait(rig: Rig) -> None:

@@ -138,6 +138,16 @@ class SeveralGpus(Pipeline):
             image, channels = self.opened(image, channels)
         return (self._holder(image) or self._gpus[0]).pipeline.place(image, channels)
 
+    def detect(self, image: object, channels: ChannelOrder, options: DetectOptions) -> Result:
+        """Do what `place` and `run` do, for one image; a file runs on the GPU that decodes it."""
+        if not is_plain(image):
+            image, channels = self.opened(image, channels)
+        gpu = self._holder(image) if isinstance(image, Encoded) else None
+        if gpu is None:
+            return super().detect(image, channels, options)
+        with self._decoding_on(gpu):
+            return super().detect(image, channels, options)
+
     def place_all(self, images: Iterable[object], channels: ChannelOrder) -> list[PlacedImage]:
         """Do what `place` does for each image, and decode files on all GPUs at once."""
         opened: list[tuple[object, ChannelOrder]] = []
@@ -154,7 +164,8 @@ class SeveralGpus(Pipeline):
         placed: dict[int, PlacedImage] = {}
 
         def decode(gpu: _Gpu, rows: Sequence[int]) -> None:
-            decoded = gpu.pipeline.place_all([opened[row][0] for row in rows], "bgr")
+            with self._decoding_on(gpu):
+                decoded = gpu.pipeline.place_all([opened[row][0] for row in rows], "bgr")
             placed.update(zip(rows, decoded, strict=True))
 
         self._do_all([partial(decode, gpu, rows) for gpu, rows in files.items()])
@@ -411,6 +422,16 @@ class SeveralGpus(Pipeline):
         finally:
             with self._lock:
                 gpu.running -= 1
+
+    @contextmanager
+    def _decoding_on(self, gpu: _Gpu) -> Iterator[None]:
+        """Count an error of a GPU that decodes in this thread, and name the GPU in it, unless that is done already."""
+        try:
+            yield
+        except CudaError as error:
+            if gpu.name not in str(error):
+                self._failed(gpu, error)
+            raise
 
     def _failed(self, gpu: _Gpu, error: YoloshipError) -> None:
         """Name the GPU in an error, and stop giving it work if it is lost or goes on failing."""
