@@ -108,7 +108,7 @@ _ENTRIES: Final[Mapping[Kind, _Entry]] = MappingProxyType(
         "zip": _Entry("an empty or split zip archive", _AGAIN),
         "pdf": _Entry("a PDF document"),
         "html": _Entry("a web page", "download the file itself, not its page"),
-        "xml": _Entry("an XML file", "if it is the answer of a failed download, download the file again"),
+        "xml": _Entry("an XML file", "if it is the result of a failed download, download the file again"),
         "json": _Entry("JSON text"),
         "text": _Entry("a text file"),
         "jpeg": _Entry("a JPEG image"),
@@ -140,9 +140,9 @@ _WANTED: Final[Mapping[Wanted, str]] = MappingProxyType(
 _NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
     {
         ("onnx", "checkpoint"): "give the .pt that it was exported from; 'yoloship predict' runs the ONNX file itself",
-        ("onnx", "engine"): "make an engine of it with 'yoloship build'",
-        ("checkpoint", "onnx"): "make an ONNX model of it with 'yoloship export'",
-        ("checkpoint", "engine"): "make an engine of it with 'yoloship build'",
+        ("onnx", "engine"): "build an engine from it with 'yoloship build'",
+        ("checkpoint", "onnx"): "write an ONNX model from it with 'yoloship export'",
+        ("checkpoint", "engine"): "build an engine from it with 'yoloship build'",
         ("engine", "image"): "give the model first, then the images",
         ("onnx", "image"): "give the model first, then the images",
         ("checkpoint", "image"): "give the model first, then the images",

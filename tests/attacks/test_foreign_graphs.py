@@ -476,5 +476,5 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
 
 def test_two_values_of_one_name_are_said_to_be_that() -> None:
     made = detector([node("Identity", ["mean"], ["big"]), node("Neg", ["mean"], ["big"])], {})
-    with pytest.raises(UnsizedError, match="is not run: it has two values of one name;"):
+    with pytest.raises(UnsizedError, match="is not run: it has two values with the same name;"):
         vetted(made.SerializeToString(), "x.onnx", None)

@@ -75,7 +75,7 @@ def test_the_cache_says_what_it_had_and_what_not(log: pytest.LogCaptureFixture) 
         yoloship.load("best.pt", imgsz=64).close()
     missed, hit = lines(log, "yoloship.cache")
     assert missed.startswith("graphs: ")
-    assert missed.endswith(" is not in the cache, and is made")
+    assert missed.endswith(" is not in the cache, so it is created")
     assert hit.endswith(".onnx is in the cache")
 
 
@@ -87,7 +87,7 @@ def test_the_cache_says_what_it_lets_go(log: pytest.LogCaptureFixture, tmp_path:
     cache.make_room("graphs", folder, 2 << 30)
     assert not old.exists()
     assert lines(log, "yoloship.cache") == [
-        f"graphs: {old.stem} was removed from the cache, which may take 2048 MB",
+        f"graphs: {old.stem} was removed from the cache, which may use 2048 MB",
     ]
 
 
@@ -117,7 +117,7 @@ def test_waiting_for_another_process_is_said_once(log: pytest.LogCaptureFixture,
         other.start()
         asked.wait()
     other.join()
-    assert lines(log, "yoloship.files") == [f"waiting for whoever holds {lock}"]
+    assert lines(log, "yoloship.files") == [f"waiting for the process that holds {lock}"]
 
 
 def test_names_from_outside_are_written_so_that_they_steer_nothing(log: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_the_command_line_shows_warnings_and_what_v_asks_for() -> None:
     assert any(line.startswith("loaded cat.onnx on onnxruntime") for line in told.err.splitlines())
     assert "cache" not in told.err
     more = run("-vv", "detect", "best.pt", "a.png", "--no-draw", "--imgsz", "64")
-    assert "is not in the cache, and is made" in more.err
+    assert "is not in the cache, so it is created" in more.err
     assert logging.getLogger("yoloship").level == logging.NOTSET
 
 

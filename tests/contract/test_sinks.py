@@ -311,7 +311,7 @@ def test_a_place_that_takes_nothing_is_one_clear_line(kind: type[Sink], tmp_path
             sink.write(entry(0))
         assert target.is_dir(), "such a folder is made"
         return
-    with pytest.raises(OutputError, match=r"cannot be (written|made)") as caught, made(kind, target) as sink:
+    with pytest.raises(OutputError, match=r"cannot be (written|created)") as caught, made(kind, target) as sink:
         sink.write(entry(0))
     assert "\n" not in str(caught.value)
 

@@ -76,7 +76,7 @@ def test_a_graph_without_the_precision_that_it_claims_is_refused(flavour: Flavou
         build_engine(path, flavour=flavour, info=replace(INFO, precision="float16"))
     assert str(caught.value) == (
         f"{path}: claims float16, but its graph has no tensor of that type: expected float16, got float32; "
-        "export it again with the precision wanted"
+        "export it again with the precision that you want"
     )
 
 

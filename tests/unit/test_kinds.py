@@ -160,7 +160,7 @@ def test_a_wrong_file_is_named_in_one_line_with_what_was_wanted(kind: Kind, data
         (
             "checkpoint",
             "onnx",
-            "x: is a checkpoint, not an ONNX model; make an ONNX model of it with 'yoloship export'",
+            "x: is a checkpoint, not an ONNX model; write an ONNX model from it with 'yoloship export'",
         ),
         (
             "engine",

@@ -40,7 +40,7 @@ _NEVER_V4: Final = ("100.100.100.200/32", "169.254.0.0/16", "192.0.0.192/32", "2
 _NEVER_V6: Final = ("fd00:ec2::/32", "fe80::/10", "ff00::/8")
 """Groups; and link-local addresses and a few others, where clouds give a machine its credentials."""
 _NEVER: Final = (
-    "leads to a link-local address, to one where clouds keep credentials, or to a group, which are never read"
+    "leads to a link-local address, to one where clouds keep credentials, or to a group; yoloship never reads these"
 )
 
 
@@ -128,14 +128,14 @@ def parse_address(url: str, rules: AddressRules) -> Address:
     if scheme == "http" and not rules.allow_http:
         hint = "use https, or allow it (--allow-http, allow_http); for a stream, put live: in front"
         raise InputError(
-            "uses http, which is not allowed by default, because others can change what it sends", subject=shown,
+            "uses http, which is not allowed by default, because others can change its content", subject=shown,
             hint=hint,
         )  # fmt: skip
     if not _HOST.fullmatch(host):
         raise InputError("is not a valid address: no valid host", subject=shown)
     port = _PORTS[scheme] if port is None else port
     if port < _FIRST_FREE_PORT and port not in _PORTS.values():
-        raise InputError(f"port {port} is not one of web servers", subject=shown, expected="80, 443, or 1024 and above")
+        raise InputError(f"port {port} is not a web port", subject=shown, expected="80, 443, or 1024 and above")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._[]|")
     credentials = None if parts.username is None else unquote(f"{parts.username}:{parts.password or ''}")
@@ -187,7 +187,7 @@ def resolve(address: Address, rules: AddressRules, timeout_s: float) -> list[End
                 "leads into a private network or to this machine" if not rules.allow_private else _NEVER,
                 subject=address.shown,
                 got=str(place[0]),
-                hint=None if rules.allow_private else "if that is meant, allow it (allow_private, --allow-private)",
+                hint=None if rules.allow_private else "if you intend this, allow it (allow_private, --allow-private)",
             )
     return endpoints
 

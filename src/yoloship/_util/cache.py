@@ -194,7 +194,7 @@ def cached(
             return data
         with suppress(OSError):
             path.unlink(missing_ok=True)
-    _logger.debug("%s: %s is not in the cache, and is made", kind, key)
+    _logger.debug("%s: %s is not in the cache, so it is created", kind, key)
     data = build()
     write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
     return data
@@ -270,7 +270,7 @@ def make_room(kind: CacheKind, folder: Path, size_bytes: int) -> None:
         freed = sum(map(_removed, pairs[stem]))
         total -= freed
         if freed > 0:
-            _logger.info("%s: %s was removed from the cache, which may take %d MB", kind, stem, limit_bytes >> 20)
+            _logger.info("%s: %s was removed from the cache, which may use %d MB", kind, stem, limit_bytes >> 20)
 
 
 def usage(kinds: Iterable[CacheKind] = KINDS) -> tuple[CacheUsage, ...]:

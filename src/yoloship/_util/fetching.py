@@ -220,5 +220,5 @@ def _unreadable(error: Exception, address: Address) -> DownloadError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     hint = None
     if isinstance(error, OSError) and any(map(os.environ.get, _PROXIES)):
-        hint = "proxies of the environment are not used: download it with another program"
+        hint = "proxies from the environment are not used: download it with another program"
     return DownloadError(f"cannot be read: {reason}", subject=address.shown, hint=hint)

@@ -117,7 +117,7 @@ class Outputs:
         folder = os.path.realpath(place.path.parent)
         key = f"{name_key(folder)}{os.sep}{name_key(place.path.name)}"
         if key in self._claimed:
-            raise OutputError("is the name of two outputs", subject=str(path), hint="give each its own name")
+            raise OutputError("is used for two outputs", subject=str(path), hint="give each its own name")
         self._claimed.add(key)
 
     def _sweep(self, folder: Path) -> None:

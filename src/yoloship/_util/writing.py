@@ -340,7 +340,7 @@ def made_folder(folder: Path) -> Path:
 
 def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
     said = write_error(error, folder)
-    problem = said.problem.replace("cannot be written", "folder cannot be made")
+    problem = said.problem.replace("cannot be written", "folder cannot be created")
     return OutputError(problem, subject=str(folder), hint="give another folder")
 
 
@@ -430,7 +430,7 @@ def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | 
             while not _try_lock_file(file):
                 if not waits:
                     waits = True
-                    _logger.info("waiting for whoever holds %s", visible(str(path)))
+                    _logger.info("waiting for the process that holds %s", visible(str(path)))
                 if on_progress is not None:
                     on_progress(WAITING, time.monotonic() - started_s, 0)
                 time.sleep(_LOCK_POLL_S)

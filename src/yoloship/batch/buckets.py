@@ -73,8 +73,8 @@ def parse(text: str) -> Address:
     bucket = place.partition("/")[0]
     if "@" in bucket and match["scheme"] not in {"abfs", "abfss", "hdfs"}:  # there it is the container's account
         raise InputError(
-            "has credentials, which would be in every row", subject=f"{match['scheme']}://…@…",
-            hint="give them by the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "has credentials, which would appear in every row", subject=f"{match['scheme']}://…@…",
+            hint="give them in environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )  # fmt: skip
     if not bucket:
         raise InputError("has no bucket", subject=text, expected=f"{match['scheme']}://BUCKET/FOLDER")

@@ -227,7 +227,7 @@ def _see_that_it_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot be reached: {error}", subject=f"--ray {address}",
-                         hint="check the address, and that the cluster runs") from error  # fmt: skip
+                         hint="check the address, and that the cluster is running") from error  # fmt: skip
 
 
 def write_on_cluster(

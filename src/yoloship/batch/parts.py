@@ -159,7 +159,7 @@ def counts_of(data: bytes, form: Format, subject: str) -> Counts:
         return _of_lines(data) if form == "jsonl" else _of_table(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise OutputError(
-            "is not a part of this batch, or is damaged", subject=subject, hint="remove it; --resume makes it again"
+            "is not a part of this batch, or is damaged", subject=subject, hint="remove it; --resume writes it again"
         ) from error
 
 

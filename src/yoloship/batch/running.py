@@ -81,7 +81,7 @@ class Batch:
         if missing:
             raise OutputError(
                 f"{len(missing)} of {len(parts)} parts are missing, such as {parts.name(missing[0])}",
-                subject=self.folder.subject, hint="something removed them: --resume makes them again",
+                subject=self.folder.subject, hint="something removed them: --resume writes them again",
             )  # fmt: skip
         if written.images != parts.images:
             raise OutputError("does not have the images of the batch", subject=self.folder.subject,
@@ -103,7 +103,7 @@ class Batch:
                 raise OutputError(
                     "is not a part of this batch, or is damaged", subject=subject,
                     expected=f"{parts.count(number)} images", got=str(counts.images),
-                    hint="remove it; --resume makes it again",
+                    hint="remove it; --resume writes it again",
                 )  # fmt: skip
             return counts
 

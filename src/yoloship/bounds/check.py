@@ -40,7 +40,7 @@ _WORK_PER_PIXEL: Final = 2_000_000
 """For each pixel of an image. YOLOv5x6 does 512,000 operations for each pixel of its input."""
 _WORK_PER_ELEMENT: Final = 32
 """The time to read or write an element, in operations of a convolution."""
-_HINT: Final = "foreign files run only if their memory and time are known before; export the plain detector"
+_HINT: Final = "foreign files run only if their memory and time are known beforehand; export the plain detector"
 _KERNEL_OPS: Final = frozenset({"AveragePool", "MaxPool"})
 _WORK_PER_POOLED: Final = 16
 _WORK_PER_SAMPLE: Final = 64
@@ -165,8 +165,8 @@ class _Bookkeeping:
                             self._live_bytes -= extents[name].nbytes
         except Unknown as error:
             if node is None:
-                raise _unsized(self._subject, "has two values of one name") from error
-            raise _unsized(self._subject, f"has a value whose size is not known before ({_named(node)})") from error
+                raise _unsized(self._subject, "has two values with the same name") from error
+            raise _unsized(self._subject, f"has a value whose size is not known beforehand ({_named(node)})") from error
         if done < len(self._follower.graph.node):
             raise _unsized(self._subject, "uses values that nothing defines")
         return self._work

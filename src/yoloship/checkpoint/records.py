@@ -155,7 +155,7 @@ class DeflatedPiece:
             if len(inflated) != self._nbytes:
                 got = f"{len(inflated)} bytes" if len(inflated) < self._nbytes else "more"
                 raise CheckpointError(
-                    "compressed data has another size than the directory says",
+                    "compressed data has a different size than the directory says",
                     subject=self._subject,
                     expected=f"{self._nbytes} bytes",
                     got=got,

@@ -237,7 +237,7 @@ def _tensor(shape: tuple[int, ...], dtype: DType, compute: Callable[[], npt.NDAr
 def _masked(original: Tensor, mask: Tensor) -> Tensor:
     """The masked weight in the type that torch would give. A mask is 0 or 1, so the product is exact."""
     if original.shape != mask.shape:
-        raise NotUnderstoodError("has a pruning mask of another shape than what it masks")
+        raise NotUnderstoodError("has a pruning mask of a different shape than what it masks")
     dtype: DType = "float64" if original.dtype == "float64" else "float32"
     wanted = np.float64 if dtype == "float64" else np.float32
     return _tensor(
@@ -256,7 +256,7 @@ def _weight_norm(direction: Tensor, length: Tensor, dim: Value) -> Tensor:
         raise NotUnderstoodError(f"has a weight norm over the axis {dim!r} of {rank}")
     expected = tuple(1 if axis in axes else extent for axis, extent in enumerate(direction.shape))
     if length.shape not in {expected, ()} or (length.shape == () and len(axes) != rank):
-        raise NotUnderstoodError("has a weight norm whose lengths are of another shape than its directions")
+        raise NotUnderstoodError("has a weight norm whose lengths are of a different shape than its directions")
 
     def compute() -> npt.NDArray[np.generic]:
         v = direction.float64()
@@ -273,7 +273,7 @@ def _spectral_norm(original: Tensor, u: Tensor, v: Tensor, dim: Value) -> Tensor
         raise NotUnderstoodError(f"has a spectral norm over the axis {dim!r} of {rank}")
     rows = original.shape[dim]
     if u.shape != (rows,) or rows == 0 or v.shape != (original.size // rows,):
-        raise NotUnderstoodError("has a spectral norm whose vectors are of another size than its weight")
+        raise NotUnderstoodError("has a spectral norm whose vectors are of a different size than its weight")
 
     def compute() -> npt.NDArray[np.generic]:
         weight = original.float64()

@@ -177,7 +177,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.engine import BuildConfig, parse_target
 
     if check and show_trtexec:
-        raise click.UsageError("--show-trtexec is about an engine that is built: leave --check out")
+        raise click.UsageError("--show-trtexec needs a build: leave out --check")
     if is_dash(output_file):
         raise click.UsageError("-o: an engine needs a file name, because FILE.json is written beside it")
     refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")

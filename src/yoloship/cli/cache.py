@@ -42,7 +42,7 @@ def cache(clear: bool, as_json: bool) -> None:
         raise InputError(
             "there is no home folder to keep it in",
             subject="the cache",
-            hint="set YOLOSHIP_CACHE to a folder that can be written",
+            hint="set YOLOSHIP_CACHE to a folder that you can write to",
         ) from error
     if as_json:
         rows = [

@@ -60,7 +60,7 @@ def demo(
     """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Works offline."""
     if dataset is not None:
         if output is not None:
-            raise click.UsageError("--dataset has its own folder; leave --output out")
+            raise click.UsageError("--dataset has its own folder; leave out --output")
         if overwrite:
             raise click.UsageError("--dataset needs a new folder, so --overwrite does not go with it")
         _write(dataset, seed or 0, count or 100, label_format or "coco")

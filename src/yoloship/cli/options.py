@@ -445,7 +445,7 @@ open_transform = option(
     "--transform",
     type=transform_text,
     metavar="NAME",
-    help=f"{TRANSFORM_HELP} none stores no transform; whoever uses the model must then give it.",
+    help=f"{TRANSFORM_HELP} none stores no transform; it must then be given each time the model is used.",
 )
 aliases = option(
     "--alias",

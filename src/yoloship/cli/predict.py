@@ -199,7 +199,7 @@ class PredictCommand(Command):
 @option(
     "--slice-merge",
     type=click.Choice(("iou", "ios")),
-    help="When boxes from different tiles are the same object: iou, if their IoU is above 0.5; ios, if they share "
+    help="When boxes from different tiles count as the same object: iou, if their IoU is above 0.5; ios, if they share "
     "more than half of the smaller box. Default: iou.",
 )
 @flag(

@@ -95,7 +95,7 @@ def third_party_options(taken: set[str]) -> list[click.Parameter]:
             print_err(f"warning: {error}")
             continue
         if not taken.isdisjoint(kind.option):
-            print_err(f"warning: the sink {name!r} is left out: its option {'/'.join(kind.option)} is taken")
+            print_err(f"warning: the sink {name!r} is left out: its option {'/'.join(kind.option)} is already taken")
             continue
         try:
             offered = click.Option([*kind.option, parameter_of(name)], type=FILE, metavar=kind.metavar, help=kind.help)

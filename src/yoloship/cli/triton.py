@@ -174,7 +174,7 @@ def _wanted(given: dict[str, Any]) -> Wanted:
             f"--input {form} is for --backend {'python' if python else 'onnxruntime'}: give it, or leave --input out"
         )
     if given["output_form"] is not None and backend != "onnxruntime":
-        raise click.UsageError("--output is for --backend onnxruntime: our model in the Python backend gives results")
+        raise click.UsageError("--output is for --backend onnxruntime: our model in the Python backend returns results")
     values = {
         "score_threshold": given["conf"],
         "iou_threshold": given["iou"],

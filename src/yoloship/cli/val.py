@@ -326,7 +326,7 @@ def _facts(one: Validation) -> Iterator[tuple[str, str]]:
         whose = {"coco": "COCO's", "yolov5": "YOLOv5's (not comparable with COCO's)"}[one.rules]
         yield "rules", f"{whose}; {one.settings.get('evaluator', '')}"
         if one.confidence is None:
-            yield "precision, recall", "nothing is right at any confidence"
+            yield "precision, recall", "no detection is correct at any confidence"
         else:
             best = " (the best mean F1)" if one.confidence == one.best_confidence else " (--at)"
             yield "precision, recall", f"at a confidence of {one.confidence:.3f} or more{best}"

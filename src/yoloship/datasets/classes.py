@@ -86,7 +86,7 @@ def check_classes(dataset: Dataset, info: ModelInfo) -> None:
         )  # fmt: skip
     if (place := misplaced_class(own, theirs)) is not None:
         raise InputError(
-            "has classes of the model in another order", subject=dataset.name,
+            "has classes of the model in a different order", subject=dataset.name,
             expected=f"class {place} {theirs[place]!r}", got=repr(own[place]),
             hint="put its names into the model's order",
         )  # fmt: skip

@@ -103,7 +103,7 @@ def read_coco(
 
 
 def _document(path: Path) -> dict[str, Any]:
-    data = read_bounded(path, MAX_BYTES, error=InputError, wanted="a dataset in COCO's form")
+    data = read_bounded(path, MAX_BYTES, error=InputError, wanted="a dataset in COCO format")
     cost = sum(data.count(letter) * size for letter, size in _COSTS)
     if cost > _MAX_DECODED_BYTES:
         raise InputError(
@@ -126,7 +126,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _entry(entry: object, key: str, place: int, path: Path) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _repeated(data: dict[str, Any], path: Path) -> list[Fault]:
     """A fault if annotations have the id of another: pycocotools takes one of them for all."""
     ids = [item["id"] for item in data["annotations"] if _is_id(item.get("id"))]
     count = len(ids) - len(set(ids))
-    what = f"{counted(count, 'annotation')} with the id of another one; pycocotools would take the last of them for all"
+    what = f"{counted(count, 'annotation')} with the id of another one; pycocotools would use the last of them for all"
     return [Fault(path, None, what, "kept")] if count else []
 
 

@@ -79,7 +79,7 @@ def _in_list(path: Path, root: Path, faults: list[Fault]) -> Iterator[str]:
         if len(name) > _MAX_PATH_CHARS or "\0" in name:
             raise InputError("is not a path", subject=f"{path}, line {number}", got=repr(name[:60]))
         if not is_image(name):
-            faults.append(Fault(path, number, f"{name[:120]} has not the suffix of an image", "row dropped"))
+            faults.append(Fault(path, number, f"{name[:120]} does not have the suffix of an image", "row dropped"))
             continue
         full = _place_of(name, path.parent, root)
         if full in seen:

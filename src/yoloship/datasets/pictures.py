@@ -48,13 +48,13 @@ def look_at(path: Path) -> Picture:
         header = read_header(data)
         assert header is not None  # `image_size` has read it
         if header.format not in _FORMATS:
-            return Picture((0, 0), f"is a {header.format} image, which trainings do not take")
+            return Picture((0, 0), f"is a {header.format} image, which training tools do not accept")
         if min(height, width) < LEAST_SIDE_PX:
             return Picture((0, 0), f"has {width}×{height} pixels; trainings leave out sides below {LEAST_SIDE_PX}")
         if header.format == "JPEG" and not data.endswith(_JPEG_END):
             read_image(data)
             return Picture(
-                (height, width), remark="the JPEG does not end in its end marker; YOLOv5 would write it anew, in place"
+                (height, width), remark="the JPEG does not end with its end marker; YOLOv5 would rewrite it in place"
             )
     except YoloshipError as error:
         facts = [error.problem, *(() if error.got is None else (f"got {error.got}",))]

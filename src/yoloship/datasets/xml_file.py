@@ -115,5 +115,5 @@ class _Builder:
     def characters(self, text: str) -> None:
         element = self._open[-1]
         if len(element.text) + len(text) > MAX_TEXT_CHARS:
-            raise self._wrong(f"has too long a text in <{shortened(element.name, 40)}>", f"at most {MAX_TEXT_CHARS:,}")
+            raise self._wrong(f"has too much text in <{shortened(element.name, 40)}>", f"at most {MAX_TEXT_CHARS:,}")
         element.text += text

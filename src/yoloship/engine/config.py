@@ -200,7 +200,7 @@ def parse_target(text: str) -> Target:
     for target in TARGETS:
         if word == target:
             return target
-    hint = "TensorRT-RTX does not serve it; use TensorRT there" if word in NOT_FOR_RTX else None
+    hint = "TensorRT-RTX does not support it; use TensorRT there" if word in NOT_FOR_RTX else None
     raise InputError(
         "no such target", subject="target", expected=f"one of {', '.join(TARGETS)}", got=text[:40], hint=hint
     )

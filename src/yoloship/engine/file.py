@@ -108,7 +108,7 @@ def read_header(plan: memoryview, *, subject: str, plan_bytes: int | None = None
     (length,) = struct.unpack_from("<Q", plan, 0x10)
     if length != whole_bytes:
         raise EngineError(
-            "is truncated" if whole_bytes < length else "has something behind its end",
+            "is truncated" if whole_bytes < length else "has extra bytes after its end",
             subject=subject,
             expected=f"{length} bytes, as its header says",
             got=f"{whole_bytes} bytes",
@@ -135,7 +135,7 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
     (length,) = struct.unpack_from("<i", data, 0)
     if not 2 <= length <= min(MAX_PREFIX_BYTES, len(data) - 4):
         raise EngineError(
-            "begins with a length and JSON, but the length cannot be",
+            "begins with a length and JSON, but the length is impossible",
             subject=subject,
             expected=f"2 to {min(MAX_PREFIX_BYTES, len(data) - 4)} bytes of JSON",
             got=str(length),
@@ -494,7 +494,7 @@ def cached_engine(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = distrust(folder.stat())
     except OSError as error:
-        raise EngineError(f"cache folder cannot be made: {error.strerror or error}", subject=str(folder)) from error
+        raise EngineError(f"cache folder cannot be created: {error.strerror or error}", subject=str(folder)) from error
     if problem is not None:
         raise EngineError(
             f"{problem}, so engines in it cannot be trusted",
@@ -504,7 +504,7 @@ def cached_engine(
     if (found := _usable(path)) is not None:
         _logger.debug("engines: %s is in the cache", path.name)
         return found
-    _logger.debug("engines: %s is not in the cache, and is built", path.name)
+    _logger.debug("engines: %s is not in the cache, so it is built", path.name)
     with locked(folder / f"{key.digest}.lock", on_progress=on_progress):
         if (found := _usable(path)) is not None:  # another process built it while this one waited
             return found

@@ -155,7 +155,7 @@ def check_precision(claimed: Precision, dtypes: frozenset[str], *, subject: str)
             subject=subject,
             expected=mark,
             got=", ".join(sorted(dtypes)),
-            hint="export it again with the precision wanted",
+            hint="export it again with the precision that you want",
         )
 
 
@@ -207,7 +207,7 @@ def _spec(tensor: Any) -> TensorSpec:
     name = tensor.dtype.name
     dtype = _DTYPES.get(name)
     if dtype is None:
-        raise EngineError("has an element type unknown here", subject=tensor.name, got=name)
+        raise EngineError("has an unknown element type", subject=tensor.name, got=name)
     return TensorSpec(tensor.name, dtype, tuple(axes))
 
 

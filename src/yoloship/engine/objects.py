@@ -25,7 +25,7 @@ _UPDATE: Final = "update NVIDIA's driver, or install a TensorRT for an older CUD
 _RESTART: Final = "restart the machine: its driver was updated or lost the GPU"
 _HINTS: Final[Mapping[int, str]] = MappingProxyType(
     {
-        2: "free memory on the GPU; nvidia-smi shows who holds it",
+        2: "free memory on the GPU; nvidia-smi shows which processes hold it",
         3: "CUDA cannot be used in a process forked after its first use: start processes with 'spawn'",
         35: _UPDATE,
         46: "another process holds the GPU: end it, or allow several with 'nvidia-smi -c DEFAULT'",

@@ -116,7 +116,7 @@ class LabelLines(ABC):
     def hint(self, count: int) -> str | None:
         """What a line with this many numbers after its class may be instead, and what to do."""
         if count == 4:
-            return "this looks like a label for detection, which says less than this model answers"
+            return "this looks like a detection label, which has less than a label for this model"
         return None
 
     def _wrong(self, source: str, number: int, line: str) -> InputError:

@@ -207,9 +207,11 @@ def _prototypes(expected: Floats, got: npt.NDArray[np.generic], subject: str) ->
     """The largest difference as a share of what is allowed."""
     if got.shape != expected.shape:
         raise InputError(
-            f"gives {PROTOTYPES} of another shape than the reference", subject=subject, expected=str(expected.shape),
+            f"gives {PROTOTYPES} of a different shape than the reference",
+            subject=subject,
+            expected=str(expected.shape),
             got=str(got.shape),
-        )  # fmt: skip
+        )
     share = np.abs(np.asarray(got, np.float32) - expected).max() / (OTHER_TOLERANCE * _scale(expected))
     return float(share) if np.isfinite(share) else math.inf
 

@@ -127,7 +127,11 @@ def _read_npy(file: IO[bytes], name: str, subject: str) -> Floats:
     shape = tuple(int(side) for side in match[3].replace(",", " ").split())
     if match[1][1:] not in {"f2", "f4", "f8"}:
         raise InputError(
-            f"array {name!r} has another element type", subject=subject, expected="float32", got=match[1], hint=_HINT
+            f"array {name!r} has a different element type",
+            subject=subject,
+            expected="float32",
+            got=match[1],
+            hint=_HINT,
         )
     dtype, fortran = np.dtype(match[1]), match[2] == "True"
     count = math.prod(shape)

@@ -64,7 +64,7 @@ def check_sound(model: onnx.ModelProto, subject: str) -> None:
 
 def _check_graph(graph: onnx.GraphProto, context: Any, outer: frozenset[str], subject: str, depth: int) -> None:
     if depth > MAX_NESTING:
-        raise GraphError("nests its graphs too deep", subject=subject, expected=f"at most {MAX_NESTING} levels")
+        raise GraphError("nests its graphs too deeply", subject=subject, expected=f"at most {MAX_NESTING} levels")
     known = set(outer) | {value.name for value in graph.input}
     for tensor in graph.initializer:
         _check_tensor(tensor, context, subject)

@@ -71,7 +71,7 @@ def settled_transform(
     if given == OPEN:
         if config.input_form == "image":
             raise InputError(
-                "cannot stay open, because the graph normalises images of this input form", subject="transform",
+                "cannot be left open, because the graph normalises images of this input form", subject="transform",
                 expected=f"one of {', '.join(TRANSFORMS)}", got=OPEN,
             )  # fmt: skip
         return replace(config, transform=None)

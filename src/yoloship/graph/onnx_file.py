@@ -80,7 +80,7 @@ def sort_nodes(graph: onnx.GraphProto, subject: str) -> None:
     if len(order) < len(needs):
         stuck = graph.node[next(place for place, count in enumerate(waiting) if count)]
         raise GraphError(
-            "has nodes that wait for each other in a circle",
+            "has nodes that depend on each other in a cycle",
             subject=subject,
             got=f"{stuck.op_type[:40]} ({stuck.name[:60] or 'without a name'})",
         )
@@ -253,7 +253,7 @@ def _refuse_shared_names(graph: onnx.GraphProto, subject: str) -> None:
     for name in (name for node in graph.node for name in node.output if name):
         if name in seen:
             raise GraphError(
-                "has two values of one name", subject=subject, got=repr(name[:80]), hint="export the model again"
+                "has two values with the same name", subject=subject, got=repr(name[:80]), hint="export the model again"
             )
         seen.add(name)
 

@@ -208,7 +208,7 @@ def _cropped(view: memoryview, main_item: dict[bytes, int], width: int, height: 
         return width, height
     wide, wide_by, high, high_by = struct.unpack_from(">IIII", view, main_item[b"clap"])
     if not wide_by or not high_by or wide % wide_by or high % high_by:
-        raise LayoutError("has a crop that does not end at pixels")
+        raise LayoutError("has a crop that does not end on whole pixels")
     if wide // wide_by > width or high // high_by > height:
         raise LayoutError("has a crop that is larger than the image")
     return wide // wide_by, high // high_by

@@ -189,7 +189,7 @@ def _whole_grey(values: npt.NDArray[np.generic], mode: str, subject: str) -> npt
     grey = values.astype(np.uint8)
     if not np.array_equal(grey, values):
         raise ImageError(
-            f"PIL image of mode {mode} with other values than whole numbers from 0 to 255", subject=subject,
+            f"PIL image of mode {mode} with values other than whole numbers from 0 to 255", subject=subject,
             expected=EXPECTED, hint="scale it to 8 bits per sample",
         )  # fmt: skip
     return grey

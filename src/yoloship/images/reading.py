@@ -336,7 +336,7 @@ def read_image(
     height, width = header.upright_hw if turned else (header.height, header.width)
     if image.shape != (height, width, 3):
         raise ImageError(
-            f"{header.format} holds an image of another size than its header states",
+            f"{header.format} holds an image of a different size than its header states",
             subject=subject,
             expected=f"{width}×{height}",
             got="×".join(str(extent) for extent in image.shape[1::-1]),
@@ -380,7 +380,7 @@ def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> byte
         ImageError: it gives text or nothing, cannot be read, or holds more than the limit.
     """
     subject = str(getattr(file, "name", "open file"))
-    text = ImageError("gives text, not bytes", subject=subject, hint="open it with 'rb'")
+    text = ImageError("returns text, not bytes", subject=subject, hint="open it with 'rb'")
     parts: list[bytes] = []
     left = limits.max_file_bytes + 1
     while left > 0:  # a pipe gives what is there, not all that it will give

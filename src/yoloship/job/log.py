@@ -30,7 +30,7 @@ MAX_LINE_BYTES: Final = 16 << 20
 MAX_FRAMES: Final = 50_000_000
 _MOST: Final = 1 << 62
 """Of a count, and of a place in a file."""
-_LEAVE: Final = "give the same command, or remove the log and the outputs to begin anew"
+_LEAVE: Final = "give the same command, or remove the log and the outputs to start over"
 
 
 @dataclass(frozen=True, slots=True)

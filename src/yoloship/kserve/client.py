@@ -62,7 +62,9 @@ class Client(Closing):
             self._headers["Authorization"] = f"Bearer {api_key}"
         for name, value in self._headers.items():
             if not (name.isascii() and name.isprintable() and value.isprintable() and _is_latin(value)):
-                raise InputError("cannot be a header", subject=name, hint="leave out line ends and other controls")
+                raise InputError(
+                    "cannot be a header", subject=name, hint="leave out line ends and other control characters"
+                )
         self._idle: list[http.client.HTTPConnection] = []
 
     def is_live(self) -> bool:

@@ -232,7 +232,7 @@ class _Reader:
         size = parameters.pop(_SIZE, None)
         if (size is None) == ("data" not in form):
             raise ProtocolError(
-                "a tensor has either data or bytes behind the JSON", subject=name,
+                "a tensor has either data or bytes after the JSON", subject=name,
                 expected=f"data, or the parameter {_SIZE}",
                 got="both" if size is not None else ", ".join(sorted(parameters))[:100] or "none",
             )  # fmt: skip

@@ -70,7 +70,7 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     found = _OF_NUMPY.get(dtype.name)
     if found is None:
         raise ProtocolError(
-            "the protocol has no such type of elements", expected=", ".join([*_OF_NUMPY, "bytes"]), got=dtype.name[:60]
+            "the protocol has no such element type", expected=", ".join([*_OF_NUMPY, "bytes"]), got=dtype.name[:60]
         )
     return found
 
@@ -186,6 +186,6 @@ def _split(data: memoryview, count: int, name: str) -> list[bytes]:
     if at != len(data) or len(elements) != count:
         raise ProtocolError(
             "the bytes of the tensor are not those of its elements", subject=name, expected=f"{count} elements",
-            got=f"{len(elements)}, and {len(data) - at} bytes behind them",
+            got=f"{len(elements)}, and {len(data) - at} bytes after them",
         )  # fmt: skip
     return elements

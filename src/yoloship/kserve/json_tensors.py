@@ -118,20 +118,20 @@ def _flat(data: object, shape: Sequence[int], name: str) -> list[Any]:
             items = list(chain.from_iterable(items))
     if len(items) != math.prod(shape):
         raise ProtocolError(
-            "data has another number of elements than the shape", subject=name,
+            "data has a different number of elements than the shape", subject=name,
             expected=f"{math.prod(shape)} for {list(shape)}", got=str(len(items)),
         )  # fmt: skip
     return items
 
 
 def _other_shape(shape: Sequence[int], name: str) -> ProtocolError:
-    return ProtocolError("the lists of data are not of the tensor's shape", subject=name, expected=str(list(shape)))
+    return ProtocolError("the lists in data do not have the tensor's shape", subject=name, expected=str(list(shape)))
 
 
 def _check_types(elements: Sequence[Any], allowed: set[type], words: str, name: str) -> None:
     if not set(map(type, elements)) <= allowed:
         wrong = next(one for one in elements if type(one) not in allowed)
-        raise ProtocolError("data has an element of another type", subject=name, expected=words, got=shown(wrong))
+        raise ProtocolError("data has an element of a different type", subject=name, expected=words, got=shown(wrong))
 
 
 def _numbers(elements: list[Any], datatype: str, name: str) -> Array:

@@ -187,7 +187,7 @@ def _output(path: Path, source_bytes: int) -> str:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(
-            "there is no such folder", subject=str(folder), hint="make it, or give another output (--output-file)"
+            "there is no such folder", subject=str(folder), hint="create it, or give another output (--output-file)"
         )
     if not os.access(folder, os.W_OK):
         raise OutputError("cannot be written to", subject=str(folder), hint="check its permissions")

@@ -155,9 +155,9 @@ def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"the cache cannot be made: {error.strerror or error}",
+            f"the cache cannot be created: {error.strerror or error}",
             subject=str(path.parent),
-            hint="set YOLOSHIP_CACHE to a folder that can be written",
+            hint="set YOLOSHIP_CACHE to a folder that you can write to",
         ) from error
     make_room("weights", path.parent, release.size_bytes)
     digest, received = hashlib.sha256(), 0

@@ -63,8 +63,8 @@ def refusal(model: Model, subject: str) -> SessionError | None:
     return SessionError(
         "computes in bfloat16, for which ONNX Runtime has no kernels on a CPU",
         subject=subject,
-        hint="use float32 or float16 on a CPU; 'yoloship build' makes an engine of it, and 'yoloship verify' emulates "
-        "it",
+        hint="use float32 or float16 on a CPU; 'yoloship build' builds an engine from it, and 'yoloship verify' "
+        "emulates it",
     )
 
 

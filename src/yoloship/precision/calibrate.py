@@ -177,7 +177,7 @@ class ImageSurvey:
         elif self.copies:
             yield f"{self.copies} of {self.images} calibration images are copies of others"
         if self.plain:
-            yield f"{self.plain} of {self.images} calibration images have a single colour and teach nothing"
+            yield f"{self.plain} of {self.images} calibration images have a single colour and are of no use"
 
 
 def survey(sources: Sequence[Source], on_progress: OnProgress | None = None) -> ImageSurvey:

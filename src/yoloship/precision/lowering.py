@@ -178,7 +178,7 @@ def _quantized(
     found = quantize_with_images(model, sources, config, truths=truths, on_progress=on_progress)
     if len(sources) < HELD_BACK_FROM:
         warnings.append(
-            f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
+            f"with fewer than {HELD_BACK_FROM} images the loss is measured on the images that were used for calibration"
         )
     share = quantized_share(found.model)
     if share.arithmetic is not None and share.arithmetic < USEFUL_SHARE:
@@ -222,7 +222,7 @@ def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None
     """A summary of the result, for a line of output."""
     others = f" with {config.between}" if config.between != "float32" else ""
     if not found.is_measured:
-        nothing = "nothing was detected on the images" if truths is None else "float32 finds nothing of the labels"
+        nothing = "nothing was detected on the images" if truths is None else "float32 finds nothing that is labelled"
         seen = f"{nothing}, so its loss is not known"
     elif truths is None:
         seen = f"{measure.agreed} {1 - found.drop:.1%} {measure.over}"

@@ -153,8 +153,7 @@ class PrecisionLoss:
         """Whether float32 finds nothing of what the labels name, so that it has nothing to lose."""
         if self._want <= config.max_drop < 1:
             raise InputError(
-                "the float32 model finds hardly anything of what the labels name, so every loss would be within the "
-                "budget",
+                "the float32 model finds hardly anything that is labelled, so every loss would be within the budget",
                 subject="labels",
                 expected=f"a {self._measure.title} above {config.max_drop:g} in float32",
                 got=f"{self._want:.4f}",

@@ -131,7 +131,7 @@ def size_of(image: npt.NDArray[Any], subject: str, image_hw: tuple[int, int] | N
         )
     if image_hw is not None and image.shape[:2] != image_hw:
         raise InputError(
-            "the detections are of an image of another size",
+            "the detections are of an image of a different size",
             subject=subject,
             expected=f"height and width {image_hw}",
             got=str(image.shape[:2]),

@@ -162,7 +162,7 @@ def as_canvas(
         raise InputError("is not an image", subject=subject, expected="an array", got=type(image).__name__)
     if image.shape[:2] != image_hw:
         raise InputError(
-            "the result is of an image of another size",
+            "the result is of an image of a different size",
             subject=subject,
             expected=f"height and width {image_hw}",
             got=str(image.shape[:2]),

@@ -106,7 +106,7 @@ class Masks:
         height, width = self.native_hw
         if self.letterbox is not None and self.letterbox.image_hw != self.image_hw:
             raise InputError(
-                "the letterbox is of an image of another size", subject="Masks",
+                "the letterbox is of an image of a different size", subject="Masks",
                 expected=f"height and width {self.image_hw}", got=str(self.letterbox.image_hw),
             )  # fmt: skip
         for window in self.windows:

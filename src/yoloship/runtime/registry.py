@@ -129,7 +129,7 @@ def choose_runtime(
                 f"{what}, which {runtime.title} does not run",
                 subject=model_name or "model",
                 expected=f"runtime {_able(kind, device)}",
-                hint="make an engine of it with 'yoloship build'" if runtime.opens == {"engine"} else None,
+                hint="build an engine from it with 'yoloship build'" if runtime.opens == {"engine"} else None,
             )
         elif device not in runtime.devices:
             problem = InputError(

@@ -32,7 +32,7 @@ class Admission:
 
     @property
     def held(self) -> int:
-        """Images that wait or run."""
+        """Images that are waiting or running."""
         return self._held
 
     @property

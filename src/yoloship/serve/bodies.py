@@ -209,7 +209,7 @@ def _image_of_json(item: Any, index: int, *, with_urls: bool) -> GivenImage:
     if not is_known or not all(isinstance(value, str) for value in given.values()):
         raise BodyError(
             f"image {index} does not have the expected form",
-            expected="base64, or an object of data or url, and perhaps name",
+            expected="base64, or an object with data or url, and optionally name",
         )
     name = clean_name(given.get("name"), index)
     if "url" in given:

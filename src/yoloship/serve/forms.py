@@ -49,7 +49,7 @@ class _Parts:
     def _grow(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
         if self._head_bytes > _MAX_HEADER_BYTES:
-            raise BodyError("the head of a part is too long", 413, expected=f"at most {_MAX_HEADER_BYTES} bytes")
+            raise BodyError("the header of a part is too long", 413, expected=f"at most {_MAX_HEADER_BYTES} bytes")
 
 
 def files_of_form(content_type: str, body: bytes, *, max_parts: int) -> list[tuple[str, bytes]]:

@@ -137,7 +137,7 @@ class Guard:
         settings = self._state.settings
         if settings.hosts is not None and _host(headers.get(b"host", b"")) not in settings.hosts:
             raise InputError(
-                "this server does not answer to this host name", subject="Host",
+                "this server does not answer requests for this host name", subject="Host",
                 got=headers.get(b"host", b"").decode("latin-1")[:80],
                 hint="use an IP address or localhost, or start it with --allow-host NAME",
             )  # fmt: skip
@@ -154,7 +154,7 @@ class Guard:
 
     def _failure(self, scope: Scope, exchange: _Exchange, error: Exception) -> Response:
         """The answer that has the kind and the message of an error, in the form of the address."""
-        status, kind, message = 500, "InternalError", "this is a fault of the server; its log has the id"
+        status, kind, message = 500, "InternalError", "the server failed; its log has the id"
         headers: dict[str, str] = {}
         if isinstance(error, YoloshipError):
             status, kind, message = status_of(error), type(error).__name__, str(error)

@@ -44,7 +44,7 @@ class ApiKeys:
                     f"line {number} is not an API key",
                     subject=str(path),
                     expected=f"at least {MIN_CHARS} ASCII characters without spaces",
-                    hint="make one with: openssl rand -hex 32",
+                    hint="create one with: openssl rand -hex 32",
                 )
         if not keys or len(keys) > MAX_KEYS:
             raise InputError(

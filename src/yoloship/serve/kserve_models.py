@@ -68,7 +68,7 @@ def datatype_of(spec: TensorSpec) -> str:
 
 def _datatypes(spec: TensorSpec) -> tuple[str, str]:
     if spec.dtype not in _DATATYPES:
-        raise InputError("KServe's protocol has no such type of elements", subject=spec.name, got=spec.dtype)
+        raise InputError("KServe's protocol has no such element type", subject=spec.name, got=spec.dtype)
     return _DATATYPES[spec.dtype]
 
 

@@ -130,7 +130,7 @@ class Network(Closing):
         multiple, (most_height, most_width) = info.size_multiple, self.canvas_hw
         if height % multiple or width % multiple or not 0 < height * width <= most_height * most_width:
             raise InputError(
-                "wrong size of images", subject=spec.name,
+                "wrong image size", subject=spec.name,
                 expected=f"multiples of {multiple}, and no more pixels than {most_height}×{most_width}",
                 got=f"{height}×{width}",
             )  # fmt: skip

@@ -26,7 +26,7 @@ _TENSOR: Final = {
 KSERVE_SCHEMAS: Final[Mapping[str, Any]] = {
     "KServeError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "InferRequest": {
-        "description": "Tensors have data, or the parameter binary_data_size and their bytes behind the JSON.",
+        "description": "A tensor has data, or the parameter binary_data_size and its bytes after the JSON.",
         "type": "object",
         "additionalProperties": False,
         "required": ["inputs"],

@@ -196,7 +196,7 @@ def _check_parameters(subject: str, given: Any, known: dict[str, type]) -> None:
     for name, value in given.items():
         if type(value) is not known.get(name):
             raise InputError(
-                f"the parameter {shown(name)} is not known, or not with this value", subject=subject,
+                f"the parameter {shown(name)} is not supported, or not with this value", subject=subject,
                 expected=", ".join(known) or "none", got=shown(value),
             )  # fmt: skip
 
@@ -252,7 +252,7 @@ def _both(method: str, path: str, handler: _Handler, summary: str) -> list[_Addr
 
 
 KSERVE: Final[tuple[_Address, ...]] = (
-    ("GET", "/v2/health/live", live, "KServe: whether the process lives.", True),
+    ("GET", "/v2/health/live", live, "KServe: whether the process is alive.", True),
     ("GET", "/v2/health/ready", ready, "KServe: whether all models are loaded and warm; 503 until then.", True),
     ("GET", "/v2", server, "KServe: the name, version and extensions of this server.", False),
     ("GET", "/v2/models/stats", stats, "Triton: what each model has done with tensors.", False),

@@ -26,7 +26,7 @@ class Metrics:
         rejected: Images that were refused or dropped before they ran, by model and reason.
         reloads: Loads of a model, by outcome.
         ready: Whether a model answers.
-        in_flight: Images that wait or run.
+        in_flight: Images that are waiting or running.
     """
 
     def __init__(self) -> None:
@@ -49,13 +49,17 @@ class Metrics:
             "yoloship_model_ready", "1 if the model answers.", ["model"], registry=registry, multiprocess_mode="livemin"
         )
         self.in_flight = Gauge(
-            "yoloship_in_flight", "Images that wait or run.", ["model"], registry=registry, multiprocess_mode="livesum"
+            "yoloship_in_flight",
+            "Images waiting or running.",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livesum",
         )
-        self._batch = histogram("batch_images", "Images of the run that an image was part of.", _IMAGES)
+        self._batch = histogram("batch_images", "Number of images in the run that an image was part of.", _IMAGES)
         self._decode = histogram("decode_seconds", "Seconds to decode an image.", _SECONDS)
         self._queue = histogram("queue_seconds", "Seconds that an image waited.", _SECONDS)
         self._network = histogram("network_seconds", "Seconds of the run that an image was part of.", _SECONDS)
-        self._total = histogram("image_seconds", "Seconds of an image, all together.", _SECONDS)
+        self._total = histogram("image_seconds", "Total seconds for an image.", _SECONDS)
 
     def image_done(self, model: str, times: Times) -> None:
         """Count an image that has its answer."""

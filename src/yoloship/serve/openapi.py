@@ -20,25 +20,25 @@ _QUERY: Final[tuple[tuple[str, Mapping[str, Any], str], ...]] = (
     ("iou", _FRACTION, "Drop a box whose IoU with a better box of its class is above this."),
     ("max_det", {"type": "integer", "minimum": 1, "maximum": 999_999}, "Keep at most this many boxes of an image."),
     ("agnostic_nms", {"type": "boolean"}, "Whether boxes of different classes suppress each other."),
-    ("classes", {"type": "string", "minLength": 1}, "Keep only these classes: names or ids, between commas."),
+    ("classes", {"type": "string", "minLength": 1}, "Keep only these classes: names or ids, separated by commas."),
 )
 _DEADLINE: Final[Mapping[str, Any]] = {
     "name": "X-Deadline-Ms",
     "in": "header",
     "schema": {"type": "number", "exclusiveMinimum": 0},
-    "description": "Milliseconds until the answer must be there. The server's own deadline is the upper bound.",
+    "description": "Milliseconds within which the answer must arrive. The server's own deadline is the upper limit.",
 }
 _STATUSES: Final = (
     ("400", "The request is wrong: a parameter, a field, or a body that cannot be understood."),
-    ("401", "There is no API key, or a wrong one."),
+    ("401", "The API key is missing or wrong."),
     ("404", "There is no such model."),
-    ("406", "The answer cannot have the form of Accept."),
+    ("406", "The answer is not available in a form that Accept allows."),
     ("408", "The body came too slowly."),
     ("413", "The body is too long, or has too many images."),
-    ("415", "The type of the body is not known."),
+    ("415", "The type of the body is not supported."),
     ("422", "The image cannot be decoded, or is outside the limits."),
     ("429", "There is no room, or the deadline could not be met; Retry-After says when to try again."),
-    ("500", "The model failed, or the server did; its log has the id of the request."),
+    ("500", "The model or the server failed; the log has the id of the request."),
     ("502", "The image at an address cannot be fetched."),
     ("503", "The model is still being loaded."),
     ("504", "The deadline passed."),
@@ -76,7 +76,7 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
         },
     },
     "Record": {
-        "description": "The record of an image. What it has besides depends on the task of the model.",
+        "description": "The record of an image. Its other fields depend on the task of the model.",
         "type": "object",
         "required": ["input", "index"],
         "properties": {
@@ -136,7 +136,7 @@ def _operation(one: Endpoint, names: Sequence[str] = ()) -> dict[str, Any]:
         operation["responses"]["503"] = {"description": "Models are being loaded."}
     if not one.is_open:
         operation["security"] = [{}, {"bearer": []}, {"header": []}]
-        operation["responses"]["401"] = _error("There is no API key, or a wrong one.")
+        operation["responses"]["401"] = _error("The API key is missing or wrong.")
     if is_predict:
         _describe_predict(operation)
     if one.path.startswith("/v2"):
@@ -173,7 +173,7 @@ def _describe_predict(operation: dict[str, Any]) -> None:
     schemas = [{"$ref": f"#/components/schemas/{name}"} for name in ("Record", "Records")]
     operation["responses"] = {
         "200": {
-            "description": "The record of one image, or a list of records; or the image with what was found.",
+            "description": "The record of one image, a list of records, or the annotated image.",
             "headers": {
                 "Server-Timing": {"schema": {"type": "string"}, "description": "decode, queue, network, total"}
             },
@@ -211,11 +211,11 @@ def docs_page(endpoints: Iterable[Endpoint]) -> str:
 
 
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
-<title>yoloship: the interface of this server</title><meta name="viewport" content="width=device-width"><style>
+<title>yoloship: the API of this server</title><meta name="viewport" content="width=device-width"><style>
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h2{font-size:1.1rem;margin:2rem 0 0}table{border-collapse:collapse;width:100%}td{padding:.2rem .8rem .2rem 0;
 border-top:1px solid #8885;vertical-align:top}code{font-size:.95em}</style>
-<h1>The interface of this server</h1><p>yoloship VERSION. <a href="openapi.json">The same as an OpenAPI document</a>.
+<h1>The API of this server</h1><p>yoloship VERSION. <a href="openapi.json">The same as an OpenAPI document</a>.
 If the server asks for API keys, send one as <code>Authorization: Bearer KEY</code> or <code>X-API-Key: KEY</code>.</p>
 <pre>curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' ADDRESS/v1/models/NAME/predict?conf=0.4</pre>PARTS
 """

@@ -42,7 +42,7 @@ def _switch(text: str) -> bool:
 def _classes(text: str) -> tuple[str, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise ValueError("names or ids of classes between commas")
+        raise ValueError("class names or ids, separated by commas")
     return tuple(words)
 
 

@@ -126,7 +126,7 @@ class ModelTable:
         except Exception as error:  # whatever a replaced file does to its loader, the old model must stay
             host.problem = str(error) if isinstance(error, YoloshipError) else f"{type(error).__name__}: {error}"
             self._metrics.reloads.labels(host.name, "failed").inc()
-            what = "the model before it stays" if host.is_loaded else "there is no model to answer"
+            what = "the previous model stays" if host.is_loaded else "there is no model to answer"
             _logger.error("model %s cannot be loaded, and %s: %s", host.name, what, host.problem)
             return error
         host.problem = ""

@@ -111,7 +111,7 @@ async def model(request: Request) -> Response:
 
 
 async def predict(request: Request) -> Response:
-    """Find what is in one image or several."""
+    """Run the model on one image or several."""
     state = state_of(request)
     host, rules = state.models.host(request.path_params["name"]), state.settings.addresses
     form = wanted_form(request.headers.get("accept", ""))
@@ -119,7 +119,7 @@ async def predict(request: Request) -> Response:
     async with body_with_room(request, state, host) as (body, deadline_s):
         images, is_list = images_of(request, body, state.settings.limits, with_urls=rules is not None)
         if form != "json" and len(images) > 1:
-            raise FormError("several images are answered in JSON only", subject="Accept", got=form)
+            raise FormError("the response for several images can only be JSON", subject="Accept", got=form)
         with host.admission.permit(len(images), deadline_s - asyncio.get_running_loop().time()):
             wanted = _Wanted(options, deadline_s, form != "json", rules)
             async with unless_client_leaves(request):
@@ -233,11 +233,11 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/healthz", healthz, "Whether the process is alive.", is_open=True),
     Endpoint("GET", "/readyz", readyz, "Whether all models are loaded and warm; 503 until then.", is_open=True),
     Endpoint("GET", "/metrics", metrics, "Metrics in Prometheus' text format."),
-    Endpoint("GET", "/openapi.json", openapi, "This interface as an OpenAPI document.", is_open=True),
-    Endpoint("GET", "/docs", docs, "This interface as a page.", is_open=True),
+    Endpoint("GET", "/openapi.json", openapi, "This API as an OpenAPI document.", is_open=True),
+    Endpoint("GET", "/docs", docs, "This API as a page.", is_open=True),
     *(Endpoint("GET", path, asset, "A page to try the models.", is_open=True, is_part=path != "/") for path in ASSETS),
     Endpoint("GET", "/v1/models", models, "All models: task, classes, input size, thresholds, cost of a run."),
     Endpoint("GET", "/v1/models/{name}", model, "One model."),
-    Endpoint("POST", "/v1/models/{name}/predict", predict, "Find what is in one image or several."),
+    Endpoint("POST", "/v1/models/{name}/predict", predict, "Run the model on one image or several."),
     *(Endpoint(*one) for one in KSERVE),
 )

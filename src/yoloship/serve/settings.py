@@ -46,7 +46,7 @@ class ServedModel:
             given, source = Path(text).stem, text
         if NAME.fullmatch(given) is None or not source:
             raise InputError(
-                "cannot be the name of a model in an address",
+                "cannot be the name of a model in a URL",
                 subject=text,
                 expected="letters, digits, '.', '_' and '-', at most 64",
                 got=repr(given[:80]),

@@ -83,7 +83,7 @@ class Sound(Closing):
     def close(self) -> None:
         """Release the video. It may be called twice."""
         if self._left_out:
-            _logger.warning("%s: %d damaged packets of its sound are left out", self._name, self._left_out)
+            _logger.warning("%s: %d damaged packets of its sound were left out", self._name, self._left_out)
             self._left_out = 0
         self._resources.close()
 
@@ -126,7 +126,7 @@ class Sound(Closing):
         layout = self._aac_layout(source.codec_context, rate)
         target = output.add_stream("aac", rate=rate, layout=layout)
         _logger.info(
-            "%s: the sound is encoded as AAC, because MP4 does not take %s", self._name, source.codec_context.name
+            "%s: the sound is encoded as AAC, because MP4 does not support %s", self._name, source.codec_context.name
         )
         resampler = self._av.AudioResampler("fltp", layout, rate, frame_size=1024)
         for packet in packets:

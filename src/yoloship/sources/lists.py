@@ -83,7 +83,7 @@ class SourceList(Source):
         lists: The text files.
     """
 
-    help = "Text files with one image, pattern, folder, video or address a line (.txt, .list, .streams)."
+    help = "Text files with one image, pattern, folder, video or address per line (.txt, .list, .streams)."
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class SourceList(Source):
                 raise InputError("names no images", subject=path, expected="one image, pattern or address per line")
             notes += finder.notes
             if repeated := before + total - len(names):
-                notes.append(f"{path}: left out {counted(repeated, 'line')} that name what another line names")
+                notes.append(f"{path}: left out {counted(repeated, 'line')} that repeat the source of another line")
         return cls(tuple(names), others, options, notes, tuple(texts))
 
     @staticmethod
@@ -251,7 +251,7 @@ class _Finder:
                 self._doubtful += 1
                 paths = counted(self._doubtful, "path") + f", such as {text!r},"
                 self.notes[:] = [
-                    f"{self._path}: {paths} could also be in the current folder; the folder of the list is taken"
+                    f"{self._path}: {paths} could also be in the current folder; the folder of the list is used"
                 ]
         except (OSError, ValueError):  # a loop of links, or a name that no system takes: reading it says so
             return beside

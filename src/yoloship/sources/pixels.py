@@ -118,9 +118,9 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     )
     if not is_exact or sorted(map(abs, parts)) != [0, 0, 1, 1] or abs(parts[0]) != abs(parts[3]):
         raise ImageError(
-            "states a rotation that is not made of quarter turns",
+            "states a rotation that is not a whole number of quarter turns",
             got=f"the matrix {a:g} {b:g} {c:g} {d:g}",
-            hint="turn it with another program",
+            hint="rotate it with another program",
         )
     return None if parts == (1, 0, 0, 1) else (parts[0], parts[1], parts[2], parts[3])
 

@@ -158,7 +158,7 @@ class PyavVideo:
                 yield from self._taken_out(self._held_back())
                 yield from (broken for _, broken in late)
                 hint = None if self._can_seek else "if it is an MP4 file that was not made for streaming, give its name"
-                yield Decoded(None, None, ImageError("cannot be read further", got=_said(error), hint=hint))
+                yield Decoded(None, None, ImageError("cannot be read any further", got=_said(error), hint=hint))
                 return
             if packet is None:
                 yield from (broken for _, broken in late)

@@ -61,7 +61,7 @@ class StandardInput(Source):
             if text != "-":
                 raise InputError("is not standard input", subject=text, hint="write '-'")
         if len(texts) > 1:
-            raise InputError("standard input can be read once only", subject="-")
+            raise InputError("standard input can be read only once", subject="-")
         _file()
         return cls(options)
 

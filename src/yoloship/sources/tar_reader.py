@@ -135,7 +135,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise InputError("is not a tar archive, or is damaged: a number in a header is not one")
+        raise InputError("is not a tar archive, or is damaged: a number in a header is not a number")
     return int(match[1] or b"0", 8)
 
 

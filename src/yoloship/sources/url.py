@@ -34,7 +34,7 @@ class WebImages(Source):
         rules: Which of them may be read.
     """
 
-    help = "Images at addresses of https."
+    help = "Images at https addresses."
 
     def __init__(self, urls: Sequence[str], rules: AddressRules) -> None:
         self._urls, self._rules = urls, rules

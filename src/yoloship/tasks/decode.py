@@ -120,7 +120,7 @@ class Rows(ABC):
         raise NotImplementedError
 
     def device_extras(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Extras:
-        """Where the columns behind the class scores lie; asked only if `on_gpu` is true and there are any."""
+        """Where the columns after the class scores lie; asked only if `on_gpu` is true and there are any."""
         raise NotImplementedError
 
 

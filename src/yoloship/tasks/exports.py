@@ -219,7 +219,7 @@ def _object_segments(probe: Probe) -> Export | None:
         levels = examine(boxes, probe.input_hw, names, probe.subject)
         strides = tuple(level.stride for level in levels)
         if not np.isfinite(rows).all() or are_scores(rows[..., -count:]):
-            raise probe.unknown(f"{count} columns behind the class scores that are not mask coefficients")
+            raise probe.unknown(f"{count} columns after the class scores that are not mask coefficients")
         fits = same_levels(place, strides)
         others = {"extra_columns": count, "mask_rule": "yolov5"}
         return _export(probe, "yolov5", "raw", names, fits, others, "segment", strides, place)
@@ -366,7 +366,7 @@ def _check_final_rows(probe: Probe, rows: Floats, names: tuple[str, ...], *, ori
     """Refuse rows (n, 6 + E) that are not box, score and class id."""
     boxes, scores, ids = rows[:, :BOX_COLUMNS], rows[:, BOX_COLUMNS], rows[:, BOX_COLUMNS + 1]
     if not np.isfinite(rows).all() or not are_scores(scores) or not are_whole(ids):
-        raise probe.unknown("final rows without a score and a class id behind the box")
+        raise probe.unknown("final rows without a score and a class id after the box")
     check_ids(probe, ids, names)
     if not oriented:
         check_corners(probe, boxes, share=_CHOSEN_ORDERED)
@@ -383,10 +383,10 @@ def _check_points(probe: Probe, points: Floats) -> None:
     """Refuse keypoints (…, K, D) whose visibilities are not in [0, 1], or whose places are."""
     shape = "×".join(map(str, points.shape[-2:]))
     if points.shape[-1] == 3 and not are_scores(points[..., 2]):
-        raise probe.unknown(f"visibilities outside 0 to 1: its keypoint shape may be another one than {shape}")
+        raise probe.unknown(f"visibilities outside 0 to 1: its keypoint shape may be different from {shape}")
     places = points[..., :2].reshape(-1, 2 * points.shape[-2])
     if not np.isfinite(places).all() or (np.abs(places).max(axis=0) <= 1).any():
-        raise probe.unknown(f"keypoints in 0 to 1: normalised, or of another shape than {shape}")
+        raise probe.unknown(f"keypoints in 0 to 1: normalised, or of a different shape than {shape}")
 
 
 def _check_visibilities(probe: Probe, points: Floats, strides: tuple[int, ...]) -> None:

@@ -62,7 +62,7 @@ def _set(probe: Probe) -> Export:
         and np.abs(boxes).max(initial=0) <= 4 * max(height, width)
     )
     if not good:
-        raise probe.unknown("boxes that do not follow the size that is asked for")
+        raise probe.unknown("boxes that do not follow the requested size")
     check_corners(probe, boxes.reshape(-1, 4).astype(np.float64))
     if not are_whole(labels):
         raise probe.unknown("labels that are not class ids")

@@ -252,7 +252,7 @@ def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None
     if np.median(classes.max(axis=-1)) > 0 and _are_flags(objectness):
         raise unknown_form_error(subject, "an objectness that is 0 or 1 everywhere, as if it were a class id")
     if classes.shape[-1] > 1 and np.median(objectness) > _GREY_SCORE and np.median(classes[..., -1]) < _NEAR_0:
-        raise unknown_form_error(subject, "an objectness behind the class scores, or none")
+        raise unknown_form_error(subject, "an objectness after the class scores, or none")
     if is_multiplied(scores):
         raise unknown_form_error(
             subject,

@@ -92,7 +92,7 @@ def transform_of(text: str, input_hw: tuple[int, int] = (_USUAL_SIDE, _USUAL_SID
             f"has no {unfit[0]}", subject=f"transform {name!r}", expected="mean or std", got=text[:60], hint=_GRAMMAR
         )
     if "resize" in given and "crop_pct" in given:
-        raise InputError("are two ways to say the same", subject="transform: resize, crop_pct", got=text[:60])
+        raise InputError("say the same thing", subject="transform: resize, crop_pct", got=text[:60])
     return Transform(
         kind="stretch" if _stretches(name, given, input_hw) else named.kind,
         resize=None if _stretches(name, given, input_hw) else _resize(name, named, given, input_hw),

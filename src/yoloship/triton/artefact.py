@@ -154,7 +154,7 @@ def _refuse_export_options(model: Path, wanted: Wanted) -> None:
         "--imgsz": wanted.imgsz if wanted.backend == "onnxruntime" else None,
         **(_option_names(wanted.options) if wanted.backend == "onnxruntime" else {}),
     }  # fmt: skip
-    _refuse_given(model, "is an ONNX file, which is taken as it is", given)
+    _refuse_given(model, "is an ONNX file, which is used unchanged", given)
 
 
 def _option_names(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def _plan(model: Path, kind: Kind, wanted: Wanted, file: Path) -> Artefact:
             hint=f"make one: yoloship build {model}",
         )  # fmt: skip
     given = {"--input": wanted.input, "--output": wanted.output_form, "--imgsz": wanted.imgsz, "--head": wanted.head}
-    _refuse_given(model, "is an engine, which is taken as it is", {**given, **_option_names(wanted.options)})
+    _refuse_given(model, "is an engine, which is used unchanged", {**given, **_option_names(wanted.options)})
     engine = read_engine(model)
     record = engine.record
     if engine.header.form == "rtx" or (record is not None and record.flavour == "rtx"):

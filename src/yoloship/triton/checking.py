@@ -96,8 +96,8 @@ class ServerCheck:
     def facts(self) -> Iterator[tuple[str, str]]:
         """Name and value, line by line."""
         found = self.verification
-        yield "A", f"{found.sides[0].name}: {self.here_ms:.1f} ms a picture"
-        yield "B", f"{self.server}: {self.there_ms:.1f} ms a picture, the way included"
+        yield "A", f"{found.sides[0].name}: {self.here_ms:.1f} ms per image"
+        yield "B", f"{self.server}: {self.there_ms:.1f} ms per image, including the way there and back"
         yield "pictures", str(len(self.pictures))
         yield from found.measure.counts(found.agreement, found.score_threshold)
         for detail in found.details:

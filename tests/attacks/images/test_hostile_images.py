@@ -344,9 +344,9 @@ def test_an_animation_whose_track_states_another_size_is_refused() -> None:
         ([sized(64, 48)], "states a property twice"),
         ([box(b"irot", b"\1"), box(b"irot", b"\2")], "states a property twice"),
         ([box(b"clap", struct.pack(">8I", 65, 1, 48, 1, 0, 1, 0, 1))], "has a crop that is larger than the image"),
-        ([box(b"clap", struct.pack(">8I", 63, 2, 48, 1, 0, 1, 0, 1))], "has a crop that does not end at pixels"),
-        ([box(b"clap", struct.pack(">8I", 63, 0, 48, 1, 0, 1, 0, 1))], "has a crop that does not end at pixels"),
-        ([box(b"clap", struct.pack(">8I", 32, 1, 24, 1, 0, 1, 0, 1))], "of another size than its header states"),
+        ([box(b"clap", struct.pack(">8I", 63, 2, 48, 1, 0, 1, 0, 1))], "has a crop that does not end on whole pixels"),
+        ([box(b"clap", struct.pack(">8I", 63, 0, 48, 1, 0, 1, 0, 1))], "has a crop that does not end on whole pixels"),
+        ([box(b"clap", struct.pack(">8I", 32, 1, 24, 1, 0, 1, 0, 1))], "of a different size than its header states"),
     ],
 )
 def test_avif_properties_that_cannot_be_applied_are_refused(added: list[bytes], problem: str) -> None:

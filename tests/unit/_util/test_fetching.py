@@ -152,7 +152,7 @@ def test_redirects_are_followed_up_to_a_limit() -> None:
         ("file:///etc/passwd", "redirects to an address that is not an https address"),
         ("ftp://example.org/", "redirects to an address that is not an https address"),
         ("http://example.org/", "redirects to an address that uses http, which is not allowed by default"),
-        ("https://example.org:25/", "redirects to an address that port 25 is not one of web servers"),
+        ("https://example.org:25/", "redirects to an address that port 25 is not a web port"),
         ("https://a b/", "redirects to an address that is not a valid address"),
         ("//127.0.0.1:1/", "redirects to an address that uses http, which is not allowed by default"),
     ],
@@ -212,7 +212,7 @@ def test_another_address_of_the_host_is_tried_if_the_first_does_not_answer(monke
         with pytest.raises(DownloadError, match=r"cannot be read: Connection refused"):
             fetch("http://example.org/0", RULES)
         monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:8080")
-        with pytest.raises(DownloadError, match=r"proxies of the environment are not used"):
+        with pytest.raises(DownloadError, match=r"proxies from the environment are not used"):
             fetch("http://example.org/0", RULES)
 
 

@@ -93,7 +93,7 @@ def test_streams_need_no_permission_and_can_be_declined(work: Path) -> None:
 def test_two_outputs_have_two_names(work: Path) -> None:
     outputs = Outputs([], overwrite=True)
     outputs.claim(Path("a.json"))
-    assert refusal(outputs, "./A.JSON") == "A.JSON: is the name of two outputs; give each its own name"
+    assert refusal(outputs, "./A.JSON") == "A.JSON: is used for two outputs; give each its own name"
     Path("sub").mkdir()
     Path("same").symlink_to("sub")
     outputs.claim(Path("sub/x"))

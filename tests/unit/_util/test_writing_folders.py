@@ -26,9 +26,9 @@ def test_runs_that_start_together_get_different_folders(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="below: folder cannot be made: Not a directory"):
+    with pytest.raises(OutputError, match="below: folder cannot be created: Not a directory"):
         made_folder(tmp_path / "file" / "below")
-    with pytest.raises(OutputError, match="folder cannot be made: File exists"):
+    with pytest.raises(OutputError, match="folder cannot be created: File exists"):
         fresh_folder(tmp_path / "file", "detect")
 
 

@@ -158,7 +158,7 @@ def test_a_compressed_member_of_another_size_is_refused(claim: int) -> None:
     header = field(data, at + 42, "<I")
     data = patched(header + 22, "<I", claim, patched(at + 24, "<I", claim, data))
     with pytest.raises(
-        CheckpointError, match=r"claims 96 bytes, the file holds 95|has another size than the directory"
+        CheckpointError, match=r"claims 96 bytes, the file holds 95|has a different size than the directory"
     ):
         touch(read_checkpoint(data))
 

@@ -230,7 +230,7 @@ REFUSED = {
     ),
     "a mask of another shape": (
         conv({"_forward_pre_hooks": hooks(PRUNED)}, {"weight_orig": tensor("d")}, {"weight_mask": tensor("v")}),
-        "that has a pruning mask of another shape than what it masks",
+        "that has a pruning mask of a different shape than what it masks",
     ),
     "another axis": (
         conv(
@@ -244,7 +244,7 @@ REFUSED = {
             {"_forward_pre_hooks": hooks((NORM, named(dim=forge.integer(1))))},
             {"weight_g": tensor("l"), "weight_v": tensor("d")},
         ),
-        "that has a weight norm whose lengths are of another shape than its directions",
+        "that has a weight norm whose lengths are of a different shape than its directions",
     ),
     "vectors of another size": (
         conv(
@@ -252,7 +252,7 @@ REFUSED = {
             {"weight_orig": tensor("d")},
             {"weight_u": tensor("s"), "weight_v": tensor("v")},
         ),
-        "that has a spectral norm whose vectors are of another size than its weight",
+        "that has a spectral norm whose vectors are of a different size than its weight",
     ),
     "a spectral norm over no axis": (
         conv(

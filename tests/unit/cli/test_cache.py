@@ -68,7 +68,7 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("yoloship._util.cache.cache_folder", homeless)
     assert run("cache").error == (
-        "the cache: there is no home folder to keep it in; set YOLOSHIP_CACHE to a folder that can be written"
+        "the cache: there is no home folder to keep it in; set YOLOSHIP_CACHE to a folder that you can write to"
     )
 
 

@@ -314,7 +314,7 @@ def test_a_device_that_takes_nothing_is_one_clear_line(name: str) -> None:
 def test_two_outputs_of_one_command_need_two_names(arguments: tuple[str, ...], work: Path) -> None:
     Path("out").mkdir()
     before = everything(work)
-    assert "is the name of two outputs; give each its own name" in run(*arguments).error
+    assert "is used for two outputs; give each its own name" in run(*arguments).error
     assert everything(work) == before
 
 

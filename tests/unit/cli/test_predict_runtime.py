@@ -102,8 +102,8 @@ def test_without_auto_nothing_is_said() -> None:
         ),
         (
             ("--runtime", "tensorrt"),
-            "cat.onnx: is a graph, which TensorRT does not run: expected runtime onnxruntime or openvino; make an "
-            "engine of it with 'yoloship build'",
+            "cat.onnx: is a graph, which TensorRT does not run: expected runtime onnxruntime or openvino; build an "
+            "engine from it with 'yoloship build'",
         ),
         (
             ("--runtime", "openvino", "--device", "cuda"),

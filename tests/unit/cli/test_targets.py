@@ -119,7 +119,7 @@ def test_two_sinks_cannot_share_a_file_or_stdout() -> None:
     assert ran.code == 2
     assert "--csv and --json cannot both be written to stdout" in ran.err or "--json and --csv cannot both" in ran.err
     ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--csv", "found", "--json", "found")
-    assert "is the name of two outputs" in ran.error
+    assert "is used for two outputs" in ran.error
     assert files() == set()
 
 
@@ -156,7 +156,7 @@ def test_the_help_shows_what_third_parties_add_and_says_what_it_leaves_out(insta
     assert "Write a line of words for each image." in ran.out
     assert ran.out.count("--csv FILE") == 1
     assert sorted(ran.err.splitlines(), reverse=True) == [
-        "warning: the sink 'taken' is left out: its option --csv is taken",
+        "warning: the sink 'taken' is left out: its option --csv is already taken",
         "warning: broken: the sink that their-package adds cannot be imported: module 'their_sink' has no attribute "
         "'Missing': expected their_sink:Missing; install a compatible version, or uninstall it",
     ]

@@ -163,7 +163,7 @@ def test_with_labels_the_budget_is_of_map_and_labels_of_other_images_are_refused
     assert ran.code == 1
     assert "error: labels: holds no labels of these images: expected a.txt and so on" in ran.err
     Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    assert "float32 finds nothing of the labels, so its loss is not known" in exported("x.onnx", *options)
+    assert "float32 finds nothing that is labelled, so its loss is not known" in exported("x.onnx", *options)
 
 
 def test_a_calibration_folder_without_images_is_refused() -> None:

@@ -41,11 +41,11 @@ def test_another_number_of_classes_is_refused() -> None:
 
 
 def test_the_same_names_in_another_order_are_refused() -> None:
-    with pytest.raises(InputError, match="in another order: expected class 1 'dog', got 'owl'"):
+    with pytest.raises(InputError, match="in a different order: expected class 1 'dog', got 'owl'"):
         check_classes(replace(EMPTY, class_names=("cat", "owl", "dog")), model_info())
 
 
 @pytest.mark.parametrize("names", [("dog", "cat", "hen"), ("Cat", "Owl", "Dog")])
 def test_some_names_in_another_order_are_refused_too(names: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="has classes of the model in another order: expected class"):
+    with pytest.raises(InputError, match="has classes of the model in a different order: expected class"):
         check_classes(replace(EMPTY, class_names=names), model_info())

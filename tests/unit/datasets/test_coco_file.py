@@ -118,7 +118,7 @@ def test_a_file_that_is_wrong_is_refused_with_the_entry(tmp_path: Path, change: 
     [
         ("[" * 100_000, "is not JSON"),
         ('{"a": ' * 100_000, "is not JSON"),
-        ('{"images": NaN}', "is not JSON: got NaN is not a number of JSON"),
+        ('{"images": NaN}', "is not JSON: got NaN is not a JSON number"),
         ('{"images": [{"id": ' + "9" * 5000 + "}]}", "is not JSON"),
         ("", "is not JSON"),
         ("\ufeff{", "is not JSON"),
@@ -165,5 +165,5 @@ def test_annotations_of_one_id_are_all_taken_and_said(tmp_path: Path) -> None:
     dataset = read(write(tmp_path, data))
     assert dataset.object_count == 2
     assert [(fault.problem, fault.consequence) for fault in dataset.faults] == [
-        ("1 annotation with the id of another one; pycocotools would take the last of them for all", "kept")
+        ("1 annotation with the id of another one; pycocotools would use the last of them for all", "kept")
     ]

@@ -38,7 +38,7 @@ def test_ten_pixels_are_enough(tmp_path: Path) -> None:
 
 def test_a_gif_is_left_out_whatever_its_name(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", "GIF")
-    assert look_at(tmp_path / "a.jpg").problem == "is a GIF image, which trainings do not take"
+    assert look_at(tmp_path / "a.jpg").problem == "is a GIF image, which training tools do not accept"
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_a_jpeg_with_zeros_behind_its_end_is_kept_and_left_as_it_is(tmp_path: Pa
     path.write_bytes(data)
     picture = look_at(path)
     assert picture.image_hw == (40, 80)
-    assert "does not end in its end marker" in picture.remark
+    assert "does not end with its end marker" in picture.remark
     assert path.read_bytes() == data

@@ -51,7 +51,7 @@ def test_a_document_type_is_refused_before_anything_of_it_is_read(text: str) -> 
         ("<a/><b/>", "junk after document element"),
         ('<?xml version="1.0" encoding="nonsense"?><a/>', "is not XML"),
         ("<a>" * 21, "line 1: is nested too deeply: expected at most 20 levels"),
-        ("<a>" + "x" * 10_001 + "</a>", "has too long a text in <a>"),
+        ("<a>" + "x" * 10_001 + "</a>", "has too much text in <a>"),
         ("<a>" + "<b/>" * (MAX_ELEMENTS + 1), "has too many elements"),
     ],
 )

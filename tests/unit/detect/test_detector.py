@@ -139,7 +139,7 @@ def test_a_image_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
     ("source", "words"),
     [
         (Tensor(IMAGE, TypeError("can't convert a cuda:0 tensor, use Tensor.cpu()")), "use Tensor.cpu()"),
-        (StringIO("text"), "gives text, not bytes; open it with 'rb'"),
+        (StringIO("text"), "returns text, not bytes; open it with 'rb'"),
         (b"", "is empty"),
         ("https://example.org/a.jpg", "https://example.org/a.jpg: is an address, and yoloship reads files"),
         (object(), "is not an image"),

@@ -43,7 +43,7 @@ def test_an_unknown_target_lists_the_known_ones() -> None:
 
 
 def test_the_target_of_data_centre_gpus_points_to_the_other_flavour() -> None:
-    with pytest.raises(InputError, match="TensorRT-RTX does not serve it; use TensorRT there"):
+    with pytest.raises(InputError, match="TensorRT-RTX does not support it; use TensorRT there"):
         parse_target("9.0")
 
 

@@ -71,15 +71,15 @@ def test_a_folder_that_is_missing_leaves_nothing_behind(tmp_path: Path) -> None:
         (PLAN[:-1], "is truncated: expected 4096 bytes, as its header says, got 4095 bytes; copy"),
         (
             PLAN + b"!",
-            "has something behind its end: expected 4096 bytes, as its header says, got 4097 bytes; "
+            "has extra bytes after its end: expected 4096 bytes, as its header says, got 4097 bytes; "
             "copy it again, or build it again",
         ),
         (
             struct.pack("<i", 99_999) + b"{" + PLAN,
-            "begins with a length and JSON, but the length cannot be: expected 2 to 4097 bytes of JSON, got 99999; "
+            "begins with a length and JSON, but the length is impossible: expected 2 to 4097 bytes of JSON, got 99999; "
             "the file is damaged or truncated",
         ),
-        (struct.pack("<i", -5) + b"{" + PLAN, "begins with a length and JSON, but the length cannot be"),
+        (struct.pack("<i", -5) + b"{" + PLAN, "begins with a length and JSON, but the length is impossible"),
         (struct.pack("<i", 9) + b"{not json" + PLAN, "its JSON prefix cannot be read: got Expecting property name"),
         (prefixed({**METADATA, "names": {"0": "a", "2": "b"}}), "JSON prefix: bad 'names': expected class names by id"),
         (prefixed({**METADATA, "imgsz": [640, -1]}), "JSON prefix: bad 'imgsz': expected [height, width] in pixels"),
@@ -123,7 +123,7 @@ def test_a_file_of_the_wrong_length_is_refused_before_it_is_read(
         raise AssertionError("the whole file was read")
 
     monkeypatch.setattr("yoloship.engine.file._rest", fail)
-    assert refusal(path).startswith("has something behind its end: expected 4096 bytes")
+    assert refusal(path).startswith("has extra bytes after its end: expected 4096 bytes")
     path.write_bytes(b"no engine at all" * 100)
     if not has_sidecar:
         assert refusal(path).startswith("is a text file, not a TensorRT engine")

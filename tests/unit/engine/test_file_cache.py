@@ -171,7 +171,7 @@ def test_a_builder_that_was_killed_leaves_no_stale_lock(tmp_path: Path) -> None:
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(EngineError, match="cache folder cannot be made"):
+    with pytest.raises(EngineError, match="cache folder cannot be created"):
         cached_engine(tmp_path / "file" / "engines", KEY, built, source_name="best.onnx")
 
 

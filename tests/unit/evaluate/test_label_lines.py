@@ -52,7 +52,7 @@ def test_four_corners_give_an_oriented_box() -> None:
 @pytest.mark.parametrize(
     ("lines", "text", "problem"),
     [
-        (OutlineLines(), "0 0.1 0.2 0.3 0.4", "expected class x1 y1 x2 y2 x3 y3 …, .*looks like a label for detection"),
+        (OutlineLines(), "0 0.1 0.2 0.3 0.4", "expected class x1 y1 x2 y2 x3 y3 …, .*looks like a detection label"),
         (OutlineLines(), "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "three points or more"),
         (OutlineLines(), "0 0.1 0.2 0.3 0.4 0.5 1.6", "all from 0 to 1"),
         (KeypointLines(2), "0 0.5 0.5 0.2 0.4 0.5 0.5 2", "and 2 keypoints as x y or as x y v"),

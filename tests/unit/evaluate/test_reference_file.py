@@ -33,7 +33,7 @@ def saved(folder: Path, **arrays: Any) -> Path:
         ({"images": IMAGES + 255, "output": ROWS}, "outside 0 to 1"),
         ({"images": IMAGES.astype(np.uint8), "output": ROWS}, "expected float32, got |u1"),
         ({"images": np.zeros((1, 3, 0, 32), np.float32), "output": ROWS}, "is empty or too large"),
-        ({"images": np.array([{"a": 1}]), "output": ROWS}, "another element type: expected float32, got |O"),
+        ({"images": np.array([{"a": 1}]), "output": ROWS}, "a different element type: expected float32, got |O"),
     ],
 )
 def test_other_arrays_are_refused_in_one_line(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def forged(folder: Path, header: str, data: bytes = b"") -> Path:
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 40000, 40000)}", b"", "empty or too large"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 32, 32)}", b"1234", "is damaged: expected 12,288"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1)}", b"1234567", "is damaged"),
-        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cposix", "another element type"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cposix", "a different element type"),
         ("__import__('os').system('true')", b"", "is not readable"),
         ("(" * 5000, b"", "is not readable"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3, 32, 32)}", b"", "is not readable"),

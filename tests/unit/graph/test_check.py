@@ -49,7 +49,7 @@ def test_a_model_is_described(tmp_path: Path) -> None:
         (b"hello world\n", "is a text file, not an ONNX model"),
         (b"\n <!DOCTYPE html><html></html>", "is a web page, not an ONNX model; download the file itself"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the file it points to; run 'git"),
-        (b"PK\x03\x04rest", "is a checkpoint, not an ONNX model; make an ONNX model of it with 'yoloship export'"),
+        (b"PK\x03\x04rest", "is a checkpoint, not an ONNX model; write an ONNX model from it with 'yoloship export'"),
         (b"vtrt" + bytes(50), "is a TensorRT engine, not an ONNX model; give the .pt or the .onnx"),
     ],
 )

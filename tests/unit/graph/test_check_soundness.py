@@ -91,7 +91,7 @@ def test_graphs_that_nest_without_end_are_refused() -> None:
         node = helper.make_node("Wrap", ["images"], ["out"], body=inner, domain="acme")
         inner = helper.make_graph([node], "b", [], [out])
     wrap = helper.make_node("Wrap", ["images"], ["output0"], body=inner, domain="acme")
-    assert refusal(network([wrap])) == "m: nests its graphs too deep: expected at most 16 levels"
+    assert refusal(network([wrap])) == "m: nests its graphs too deeply: expected at most 16 levels"
 
 
 def test_the_file_of_a_real_export_passes(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_two_values_of_one_name_are_refused() -> None:
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
     second.output[0] = first.output[0]
     with pytest.raises(
-        GraphError, match=f"has two values of one name: got '{first.output[0]}'; export the model again"
+        GraphError, match=f"has two values with the same name: got '{first.output[0]}'; export the model again"
     ):
         costs(model.SerializeToString())
 

@@ -160,7 +160,7 @@ def test_the_callers_choice_comes_first() -> None:
 
 def test_it_may_stay_open_for_a_graph_that_does_not_normalise() -> None:
     assert known(resnet(), transform="none") is None
-    with pytest.raises(InputError, match="cannot stay open, because the graph normalises images"):
+    with pytest.raises(InputError, match="cannot be left open, because the graph normalises images"):
         known(resnet(), transform="none", input_form="image")
 
 

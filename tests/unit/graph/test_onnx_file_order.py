@@ -54,7 +54,7 @@ def test_a_circle_is_refused() -> None:
         [helper.make_tensor_value_info("b", TensorProto.FLOAT, [1])],
         {},
     )
-    with pytest.raises(GraphError, match=r"x\.onnx: has nodes that wait for each other in a circle: got Add \(first\)"):
+    with pytest.raises(GraphError, match=r"x\.onnx: has nodes that depend on each other in a cycle: got Add \(first\)"):
         parse_onnx(circle.SerializeToString(), "x.onnx")
 
 

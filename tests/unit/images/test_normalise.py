@@ -156,7 +156,7 @@ def test_a_pil_image_of_32_bits_is_not_cut_off_at_255(mode: str, factor: float) 
     same = Image.fromarray(values.astype(np.int32) if mode == "I" else values)
     np.testing.assert_array_equal(as_bgr(same), as_bgr(BGR[:, :, 0]))
     scaled = (values * factor).astype(np.int32 if mode == "I" else np.float32)
-    with pytest.raises(ImageError, match=f"mode {mode} with other values than whole numbers from 0 to 255"):
+    with pytest.raises(ImageError, match=f"mode {mode} with values other than whole numbers from 0 to 255"):
         as_bgr(Image.fromarray(scaled))
 
 

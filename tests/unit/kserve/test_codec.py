@@ -116,7 +116,7 @@ def test_a_request_of_no_inputs_that_says_so_is_one() -> None:
         (request(inputs=[{"name": "x", "shape": [2], "datatype": "INT8"}]), "either data or bytes .* got none"),
         (
             request(inputs=[{**ONE, "parameters": {"binary_data_size": 2}}]),
-            "x: a tensor has either data or bytes behind the JSON: .* got both",
+            "x: a tensor has either data or bytes after the JSON: .* got both",
         ),
         (request(inputs=[{**ONE, "parameters": []}]), r"parameters: is not an object: got \[\]"),
         (request(parameters={"a": None}), "the parameter 'a' is not a text, a number, true or false: got None"),

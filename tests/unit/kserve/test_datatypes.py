@@ -84,9 +84,9 @@ def test_an_element_that_is_not_text_is_refused(element: object, words: str) -> 
         (b"\0\2", "BOOL", (2,), "neither false nor true"),
         (b"\1\0\0\0", BYTES, (1,), "element 0 is cut short: expected 1 bytes, got 0"),
         (b"\xff\xff\xff\xffa", BYTES, (1,), "expected 4294967295 bytes, got 1"),
-        (b"\0\0\0", BYTES, (1,), "expected 1 elements, got 0, and 3 bytes behind"),
-        (b"\0\0\0\0", BYTES, (2,), "expected 2 elements, got 1, and 0 bytes behind"),
-        (b"\0\0\0\0\0", BYTES, (1,), "got 1, and 1 bytes behind"),
+        (b"\0\0\0", BYTES, (1,), "expected 1 elements, got 0, and 3 bytes after them"),
+        (b"\0\0\0\0", BYTES, (2,), "expected 2 elements, got 1, and 0 bytes after them"),
+        (b"\0\0\0\0\0", BYTES, (1,), "got 1, and 1 bytes after them"),
         (b"", BYTES, (1,), "expected 1 elements, got 0"),
     ],
 )

@@ -19,7 +19,7 @@ def test_a_tensor_of_texts_holds_bytes() -> None:
 
 
 def test_a_tensor_of_an_unknown_type_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="no such type of elements"):
+    with pytest.raises(ProtocolError, match="no such element type"):
         Tensor.of("x", np.zeros(3, np.complex64))
 
 

@@ -137,7 +137,7 @@ def test_no_network_says_where_to_find_the_file(server: Server, tmp_path: Path) 
 
 def test_a_cache_that_cannot_be_made_is_one_clear_line(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"the cache cannot be made: .*; set YOLOSHIP_CACHE to a folder"):
+    with pytest.raises(OutputError, match=r"the cache cannot be created: .*; set YOLOSHIP_CACHE to a folder"):
         resolve("yolov5n", cache=tmp_path / "file" / "cache", source=server.url)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 REASON = (
     "computes in bfloat16, for which ONNX Runtime has no kernels on a CPU; use float32 or float16 on a CPU; "
-    "'yoloship build' makes an engine of it, and 'yoloship verify' emulates it"
+    "'yoloship build' builds an engine from it, and 'yoloship verify' emulates it"
 )
 
 

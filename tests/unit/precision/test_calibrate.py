@@ -30,8 +30,8 @@ def test_images_that_teach_nothing_are_refused_or_told() -> None:
     result = in_precision(model, "int8", [*IMAGES[:2], IMAGES[0], black[0]], config=config)
     assert result.warnings == (
         "only 3 distinct images among 4 calibration images: ranges found on so few may not hold in use",
-        "1 of 4 calibration images have a single colour and teach nothing",
-        "with fewer than 16 images the loss is measured on the same images that calibrated",
+        "1 of 4 calibration images have a single colour and are of no use",
+        "with fewer than 16 images the loss is measured on the images that were used for calibration",
     )
 
 

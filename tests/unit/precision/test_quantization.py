@@ -207,4 +207,4 @@ def test_without_anything_to_lose_the_loss_of_map_is_not_known() -> None:
     config = QuantizeConfig(score_threshold=0.25, calibrator="minmax", max_drop=1, other_layers="float32")
     blind = scaled({f"model.24.m.{level}.bias": np.float32(1e4) for level in range(3)}, ours("heads", "image"))
     words = in_precision(blind, "int8", IMAGES[:2], config=config, truths=elsewhere).words
-    assert words.endswith("; float32 finds nothing of the labels, so its loss is not known")
+    assert words.endswith("; float32 finds nothing that is labelled, so its loss is not known")

@@ -91,7 +91,7 @@ def test_an_image_too_small_for_letters_gets_none() -> None:
 
 
 def test_another_image_than_the_classified_one_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Classification\.draw: the result is of an image of another size"):
+    with pytest.raises(InputError, match=r"Classification\.draw: the result is of an image of a different size"):
         result().draw(np.zeros((80, 60, 3), np.uint8))
     with pytest.raises(InputError, match="line width"):
         result().draw(np.zeros((60, 80, 3), np.uint8), line_width_px=0)

@@ -161,7 +161,7 @@ def test_a_crop_is_a_copy_of_any_kind_of_image() -> None:
 
 
 def test_crops_of_another_image_are_refused() -> None:
-    with pytest.raises(InputError, match=r"Detections.crops: .* another size: expected height and width \(30, 40\)"):
+    with pytest.raises(InputError, match=r"Detections.crops: .* different size: expected height and width \(30, 40\)"):
         found().crops(ramp(40, 30))
     with pytest.raises(InputError, match=r"Detection\.crop: is not an image"):
         found()[0].crop(np.zeros(3, np.uint8))
@@ -242,7 +242,7 @@ def test_supervision_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest
 
 
 def test_drawing_on_another_image_is_refused() -> None:
-    with pytest.raises(InputError, match=r"another size: expected height and width \(30, 40\), got \(40, 30\)"):
+    with pytest.raises(InputError, match=r"a different size: expected height and width \(30, 40\), got \(40, 30\)"):
         found().draw(np.zeros((40, 30, 3), np.uint8))
 
 

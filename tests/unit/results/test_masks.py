@@ -155,7 +155,7 @@ def test_what_is_not_a_mask_is_refused() -> None:
         MaskWindow.of(np.ones((8, 8), bool), -1, 0)
     with pytest.raises(InputError, match=r"a mask reaches beyond its image: expected inside \(30, 40\)"):
         Masks((MaskWindow.of(np.ones((8, 8), bool), 33, 0),), HW)
-    with pytest.raises(InputError, match=r"the letterbox is of an image of another size"):
+    with pytest.raises(InputError, match=r"the letterbox is of an image of a different size"):
         Masks((), HW, Letterbox.fixed((9, 9), (64, 64)))
 
 

@@ -26,7 +26,7 @@ def test_files_come_in_their_order_with_their_names() -> None:
         (TYPE, form(('name="conf"', b"0.5")), "a field of the form is not a file: .*, got 'conf'"),
         (TYPE, form(*[('filename="a"', b"")] * 3), "too many parts: expected at most 2"),
         (TYPE, form(('filename="a"', b"1"), end=b""), "cut short"),
-        (TYPE, form(('filename="' + "a" * 2050 + '"', b"1")), "head of a part is too long"),
+        (TYPE, form(('filename="' + "a" * 2050 + '"', b"1")), "header of a part is too long"),
         (TYPE, b"nothing like a form", "not a valid form"),
         (TYPE, b"--XX\r\n\xff\xff: a\r\n\r\n", "not a valid form|cut short"),
         ("multipart/form-data", form(), "no usable boundary"),

@@ -56,7 +56,7 @@ def test_health_needs_no_key(server: InProcess, path: str) -> None:
 def test_another_host_name_is_refused(server: InProcess) -> None:
     answer = server.ask("GET", "/healthz", headers={"Host": "attacker.example"})
     assert answer.status_code == 400
-    assert "this server does not answer to this host name" in answer.json()["error"]["message"]
+    assert "this server does not answer requests for this host name" in answer.json()["error"]["message"]
 
 
 def test_other_web_sites_cannot_send_images(server: InProcess) -> None:

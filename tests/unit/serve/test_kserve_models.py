@@ -34,7 +34,7 @@ def test_each_type_of_elements_has_a_datatype_of_the_protocol(dtype: Any) -> Non
 
 
 def test_a_type_of_elements_that_the_protocol_does_not_have_is_refused() -> None:
-    with pytest.raises(InputError, match="x: KServe's protocol has no such type of elements: got float8_e4m3fn"):
+    with pytest.raises(InputError, match="x: KServe's protocol has no such element type: got float8_e4m3fn"):
         datatype_of(TensorSpec("x", "float8_e4m3fn", (1,)))
 
 

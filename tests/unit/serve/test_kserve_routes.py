@@ -166,9 +166,9 @@ def test_tritons_client_hears_what_is_wrong(official: triton.InferenceServerClie
         official.infer("cat", [triton_input(np.zeros((2, 3, 64, 64), np.float32))])
     with pytest.raises(InferenceServerException, match="the model has no such output"):
         official.infer("cat", [triton_input(ONE)], outputs=[triton.InferRequestedOutput("boxes")])
-    with pytest.raises(InferenceServerException, match="the parameter 'priority' is not known"):
+    with pytest.raises(InferenceServerException, match="the parameter 'priority' is not supported"):
         official.infer("cat", [triton_input(ONE)], priority=3)
-    with pytest.raises(InferenceServerException, match="the parameter 'classification' is not known"):
+    with pytest.raises(InferenceServerException, match="the parameter 'classification' is not supported"):
         official.infer("cat", [triton_input(ONE)], outputs=[triton.InferRequestedOutput("output0", class_count=3)])
 
 
@@ -257,7 +257,7 @@ def test_one_output_may_come_as_json_and_another_as_bytes(place: Place, ours: Cl
             InferRequest((Tensor.of("images", ONE),), parameters={"binary_data_output": 1}),
             "'binary_data_output' is not",
         ),
-        (InferRequest((Tensor("images", "FP32", ONE, {"a": 1}),)), "images: the parameter 'a' is not known"),
+        (InferRequest((Tensor("images", "FP32", ONE, {"a": 1}),)), "images: the parameter 'a' is not supported"),
     ],
 )
 def test_what_the_model_does_not_take_is_refused_by_name(ours: Client, request_: InferRequest, words: str) -> None:

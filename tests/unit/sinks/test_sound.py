@@ -73,7 +73,7 @@ def test_what_mp4_does_not_take_becomes_aac_and_sounds_the_same(
     with caplog.at_level(logging.INFO, "yoloship.sinks"):
         found = copied(path)
     assert found.codecs == ("h264", "aac")
-    assert f"the sound is encoded as AAC, because MP4 does not take {codec}" in caplog.text
+    assert f"the sound is encoded as AAC, because MP4 does not support {codec}" in caplog.text
     with av.open(str(tmp_path / "made.mp4")) as container:
         frames = list(container.decode(container.streams.audio[0]))
     wave = np.concatenate([frame.to_ndarray()[0] for frame in frames])[4800:24_000]

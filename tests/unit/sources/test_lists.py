@@ -68,7 +68,7 @@ def test_paths_are_looked_for_beside_the_list_first_and_then_here() -> None:
     with open_source([text]) as source:
         assert [frame.name for frame in source] == ["in/a.png", "in/both.png", "here.png", "in/nowhere.png", whole]
         assert list(source.notes) == [
-            "in/l.txt: 1 path, such as 'both.png', could also be in the current folder; the folder of the list is taken"
+            "in/l.txt: 1 path, such as 'both.png', could also be in the current folder; the folder of the list is used"
         ]
         assert isinstance(source, SourceList)
 
@@ -109,8 +109,8 @@ def test_repeated_lines_are_read_once_and_counted() -> None:
     with open_source([first, second]) as source:
         assert [str(path) for path in source.files or ()] == ["a.png", "b.png", "c.png"]
         assert list(source.notes) == [
-            "l.txt: left out 1 line that name what another line names",
-            "m.txt: left out 1 line that name what another line names",
+            "l.txt: left out 1 line that repeat the source of another line",
+            "m.txt: left out 1 line that repeat the source of another line",
         ]
 
 

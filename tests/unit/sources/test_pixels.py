@@ -135,7 +135,7 @@ def test_each_of_the_eight_ways_to_turn_and_mirror(matrix: tuple[int, int, int, 
 
 @pytest.mark.parametrize("matrix", [(46341, 46341, -46341, 46341), (0, 0, 0, 0), (ONE, ONE, 0, 0), (ONE, 0, 0, 0)])
 def test_another_rotation_is_refused(matrix: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ImageError, match="not made of quarter turns"):
+    with pytest.raises(ImageError, match="not a whole number of quarter turns"):
         display_matrix(Stated(*matrix))
 
 

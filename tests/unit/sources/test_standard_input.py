@@ -142,7 +142,7 @@ def test_a_terminal_and_a_closed_standard_input_are_refused(monkeypatch: pytest.
 
 
 def test_it_is_given_once_and_read_once(given: io.BytesIO) -> None:
-    with pytest.raises(InputError, match="standard input can be read once only"):
+    with pytest.raises(InputError, match="standard input can be read only once"):
         StandardInput.open(["-", "-"])
     with pytest.raises(InputError, match="is not standard input"):
         StandardInput.open(["x"])

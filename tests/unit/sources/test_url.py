@@ -69,7 +69,7 @@ def test_an_address_of_this_machine_fails_unless_it_is_allowed() -> None:
     (frame,) = open_source(["https://127.0.0.1/a.jpg"])
     assert str(frame.error) == (
         "https://127.0.0.1/a.jpg: leads into a private network or to this machine: got 127.0.0.1; "
-        "if that is meant, allow it (allow_private, --allow-private)"
+        "if you intend this, allow it (allow_private, --allow-private)"
     )
 
 

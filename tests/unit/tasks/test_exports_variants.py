@@ -141,8 +141,8 @@ def test_another_number_of_class_names_is_refused() -> None:
 @pytest.mark.parametrize(
     ("shape", "numbers", "count", "words"),
     [
-        ("[3, 2]", 3, 2, "keypoints in 0 to 1: normalised, or of another shape than 3×2"),
-        ("[2, 3]", 2, 3, "visibilities outside 0 to 1: its keypoint shape may be another one than 2×3"),
+        ("[3, 2]", 3, 2, "keypoints in 0 to 1: normalised, or of a different shape than 3×2"),
+        ("[2, 3]", 2, 3, "visibilities outside 0 to 1: its keypoint shape may be different from 2×3"),
         ("[1, 3]", 3, 2, "of the task 'pose' with 3 class names"),
         ("[0, 3]", 3, 2, "the keypoint shape '[0, 3]'"),
         ("[2, -3]", 3, 2, "the keypoint shape '[2, -3]'"),

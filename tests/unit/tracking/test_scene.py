@@ -113,5 +113,5 @@ def test_drawing_makes_an_image_of_its_own() -> None:
     drawn = scene.draw(image)
     assert (image == 128).all()
     assert (drawn != image).any()
-    with pytest.raises(InputError, match=r"Scene\.draw: the result is of an image of another size"):
+    with pytest.raises(InputError, match=r"Scene\.draw: the result is of an image of a different size"):
         scene.draw(image[:50])

@@ -58,7 +58,7 @@ def test_without_a_size_it_is_that_of_imagenet(name: str) -> None:
         ("timm:std=0/1/1", "transform: std"),
         ("timm:mean=a", "transform: mean"),
         ("timm:interpolation=nearest", "is not an interpolation"),
-        ("timm:resize=256,crop_pct=0.9", "are two ways to say the same"),
+        ("timm:resize=256,crop_pct=0.9", "say the same thing"),
         ("yolov5:resize=256", "has no resize"),
         ("stretch:crop_pct=0.5", "has no crop_pct"),
     ],

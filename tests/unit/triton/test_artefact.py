@@ -197,12 +197,12 @@ def test_models_of_other_kinds_than_a_backend_runs_are_refused(tmp_path: Path) -
 def test_options_of_an_export_are_refused_for_a_finished_graph(
     tmp_path: Path, backend: str, how: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=f"is an ONNX file, which is taken as it is, {message}|{message}"):
+    with pytest.raises(InputError, match=f"is an ONNX file, which is used unchanged, {message}|{message}"):
         make(cat_model(tmp_path), tmp_path / "1", backend, **how)
 
 
 def test_options_have_no_effect_on_a_plan(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is an engine, which is taken as it is, so --conf has no effect"):
+    with pytest.raises(InputError, match="is an engine, which is used unchanged, so --conf has no effect"):
         make(engine(tmp_path), tmp_path / "1", "tensorrt", options={"score_threshold": 0.5})
 
 

@@ -146,7 +146,9 @@ def _inputs(layer: ModuleView, values: Sequence[Wire], image: Wire) -> tuple[Wir
         elif -len(values) <= source < len(values):
             wires.append(values[source])
         else:
-            raise layer.error("takes from a layer that is not before it", expected=f"below {len(values)}", got=given)
+            raise layer.error(
+                "takes its input from a layer that is not before it", expected=f"below {len(values)}", got=given
+            )
     if not wires:
         raise layer.error("takes nothing", expected="at least one layer in 'f'")
     return tuple(wires)

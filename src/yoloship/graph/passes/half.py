@@ -306,7 +306,7 @@ def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
         raised = version_converter.convert_version(model, wanted)
     except (RuntimeError, ValueError) as error:  # ConvertError, and exceptions of its C++ code
         raise GraphError(
-            f"cannot be brought to operator set {wanted}",
+            f"cannot be converted to operator set {wanted}",
             subject=model.graph.name[:60] or "graph",
             got=f"operator set {opset(model)}: {str(error)[:80]}",
             hint="export it again for that one",

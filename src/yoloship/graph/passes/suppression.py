@@ -420,7 +420,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     made = {name for node in tail.node for name in node.output} | {tensor.name for tensor in tail.initializer}
     if clash := sorted(taken & made):
-        raise GraphError("has a value of a name that suppression needs", subject=subject, got=clash[0][:60])
+        raise GraphError("has a value with a name that suppression needs", subject=subject, got=clash[0][:60])
     graph.node.extend(tail.node)
     graph.initializer.extend(tail.initializer)
     del graph.output[:]

@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
                 page.leave()
                 viewers.release()
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is no such thing")
+            self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         """Say nothing: the addresses have the token."""

@@ -288,7 +288,7 @@ def why_lost(error: Exception) -> Stopped:
     if name == "HTTPNotFoundError":
         return Stopped("wrong", "has no stream at this path", "check the path of the address")
     if name == "InvalidDataError":
-        return Stopped("wrong", "does not send video in a format that is known", "check the address in a player")
+        return Stopped("wrong", "does not send video in a known format", "check the address in a player")
     if name in {"ProtocolNotFoundError", "DecoderNotFoundError", "DemuxerNotFoundError", "ArgumentError"}:
         return Stopped("wrong", f"cannot be opened: {text}")
     if name == "ExitError":  # PyAV's own clock
@@ -347,7 +347,7 @@ def camera_problem(number: int, folder: str = "/dev") -> Stopped | None:
         return Stopped("wrong", f"{path} may not be opened by this user", "add the user to the group 'video'")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        return Stopped("wrong", f"{path} cannot be opened: {reason}", f"see who uses it: fuser -v {path}")
+        return Stopped("wrong", f"{path} cannot be opened: {reason}", f"see which process uses it: fuser -v {path}")
     return None
 
 

@@ -179,7 +179,7 @@ class Feed:
             is_silent = connection is not None and not is_full and now_s - self._sign_s > limit_s
             if not is_silent or State.STALLED not in CHANGES[self.state]:
                 return
-            self._change(State.STALLED, f"no frame for {limit_s:g} s; its decoder is started again")
+            self._change(State.STALLED, f"no frame for {limit_s:g} s; restarting its decoder")
         assert connection is not None
         connection.kill()
 

@@ -33,8 +33,8 @@ def test_a_layer_takes_from_the_one_before_or_from_a_number(source: Any) -> None
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (1, "takes from a layer that is not before it: expected below 1, got 1"),
-        (-2, "takes from a layer that is not before it"),
+        (1, "takes its input from a layer that is not before it: expected below 1, got 1"),
+        (-2, "takes its input from a layer that is not before it"),
         ([], "takes nothing: expected at least one layer in 'f'"),
         (True, "bad 'f': expected numbers of layers"),
         ("0", "bad 'f'"),

@@ -95,7 +95,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
         node.input[:] = ["scores" if one == name else one for one in node.input]
         node.output[:] = ["scores" if one == name else one for one in node.output]
     info = ModelInfo("detect", "yolov5", ("a", "b", "c"), (8,), (), "float", "raw", (64, 96), 1)
-    with pytest.raises(GraphError, match="has a value of a name that suppression needs: got scores"):
+    with pytest.raises(GraphError, match="has a value with a name that suppression needs: got scores"):
         append_suppression(model, info, NMS)
 
 

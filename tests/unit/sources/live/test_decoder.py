@@ -202,9 +202,9 @@ def test_damaged_pictures_are_counted_and_left_out() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"this is not video " * 500, "does not send video in a format that is known"),
-        (bytes(20_000), "does not send video in a format that is known"),
-        (b"", "does not send video in a format that is known"),
+        (b"this is not video " * 500, "does not send video in a known format"),
+        (bytes(20_000), "does not send video in a known format"),
+        (b"", "does not send video in a known format"),
     ],
 )
 def test_what_is_not_video_is_named(data: bytes, words: str) -> None:

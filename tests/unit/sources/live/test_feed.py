@@ -177,7 +177,7 @@ def test_what_cannot_work_is_given_up_at_once_with_a_way_forward() -> None:
         watched.waits_for(State.FAILED)
     assert isinstance(frame.error, InputError)
     assert frame.image is None
-    assert "does not send video in a format that is known; check the address" in str(frame.error)
+    assert "does not send video in a known format; check the address" in str(frame.error)
     assert server.connections == 1
     assert watched.feed.counts.frames == 0
 
