@@ -1,4 +1,4 @@
-"""Whether there is room for a request: `Admission`. What has no room is refused at once, before it costs anything."""
+"""Whether there is room for a request: `Admission`. Without room, it is refused at once, before it costs anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from yoloship._util.text import counted
 from yoloship.serve.errors import BusyError
 
 if TYPE_CHECKING:
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Counts the images of one model that wait or run. It belongs to the thread of the event loop.
+    """Counts the images of one model that are waiting or running. It belongs to the thread of the event loop.
 
     Args:
-        room: Images that may wait or run.
-        wait_s: Seconds until an image has its answer if this many are before it; an estimate.
+        room: How many images may wait or run.
+        wait_s: Estimates the seconds until an image has its answer, if this many are ahead of it.
         name: The model's name, for messages.
 
     Attributes:
-        changed: Called with the number of images that wait or run whenever it changes.
+        changed: Called with the number of images that are waiting or running whenever it changes.
     """
 
     def __init__(self, room: int, wait_s: Callable[[int], float], name: str) -> None:
@@ -37,13 +38,13 @@ class Admission:
 
     @property
     def has_room(self) -> bool:
-        """Whether there is room for an image, also after those that are expected."""
+        """Whether there is room for one more image, besides those that are expected."""
         return self._held + self._expected < self.room
 
     def expect(self) -> None:
-        """Count an image that has come, and takes its permit in the next turn of the event loop.
+        """Count an image that has arrived and will take its permit in the next turn of the event loop.
 
-        Many may come in the same turn.
+        Several may arrive in the same turn.
         """
         if not self._expected:
             asyncio.get_running_loop().call_soon(self._expect_none)
@@ -57,7 +58,7 @@ class Admission:
 
         Args:
             images: How many.
-            deadline_in_s: Seconds that are left for them.
+            deadline_in_s: Seconds until their deadline.
 
         Raises:
             BusyError: they have none.
@@ -70,13 +71,15 @@ class Admission:
             raise BusyError(problem, max(1, math.ceil(wait_s - deadline_in_s)), subject=self._name)
 
     def busy(self, images: int = 1) -> BusyError:
-        """What says that so many images have no room."""
+        """The error that says that there is no room for this many images."""
         wait_s = self._wait_s(self._held + images)
-        return BusyError(f"{self._held} images wait or run", max(1, math.ceil(wait_s / 2)), subject=self._name)
+        return BusyError(
+            f"{counted(self._held, 'image')} waiting or running", max(1, math.ceil(wait_s / 2)), subject=self._name
+        )
 
     @contextmanager
     def permit(self, images: int = 1, deadline_in_s: float = math.inf) -> Iterator[None]:
-        """Room for images, given back at the end. It does not wait. The arguments are those of `check`.
+        """Hold room for images until the end of the block, without waiting. The arguments are those of `check`.
 
         Raises:
             BusyError: there is none.

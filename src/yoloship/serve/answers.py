@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from yoloship.serve.engine import Answer, Times
 
     Outcome = tuple[str, Answer | YoloshipError]
-    """The name of an image, and what became of it."""
+    """The name of an image, and its answer or error."""
 
 AnswerForm = Literal["json", "jpeg", "png"]
 _FORMS: Final[Mapping[str, AnswerForm]] = MappingProxyType(
@@ -36,7 +36,7 @@ _FORMS: Final[Mapping[str, AnswerForm]] = MappingProxyType(
 )
 _JSON: Final = "application/json"
 _FEW_OBJECTS: Final = 10
-"""JSON of so many takes up to 0.1 ms."""
+"""Writing the JSON of this many takes up to 0.1 ms."""
 
 
 def wanted_form(accept: str) -> AnswerForm:
@@ -46,7 +46,7 @@ def wanted_form(accept: str) -> AnswerForm:
         accept: The header Accept, as RFC 9110, section 12.5.1, describes it; empty takes JSON.
 
     Raises:
-        FormError: it accepts none that there is.
+        FormError: it accepts none of the available forms.
     """
     best: tuple[float, int, AnswerForm] | None = None
     for place, item in enumerate(accept.split(",")[:50] if accept.strip() else ["*/*"]):
@@ -93,7 +93,7 @@ def is_quick(outcomes: Sequence[Outcome]) -> bool:
 
 
 def drawn_answer(answer: Answer, form: AnswerForm) -> bytes:
-    """The image with what was found drawn on it, as a file.
+    """The annotated image, as a file.
 
     Args:
         answer: Has its image.

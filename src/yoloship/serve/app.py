@@ -74,7 +74,7 @@ def create_app(
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Give what the router refuses the form of all errors."""
+    """Give the router's refusals the same form as all other errors."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")

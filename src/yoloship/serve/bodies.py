@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARS: Final = 255
 _UNSTATED: Final = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
-"""Types that say nothing about an image. The last one is what ``curl --data-binary`` says of any file."""
+"""Types that say nothing about an image. The last one is what ``curl --data-binary`` sends for any file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class BodyBudget:
 
 
 def media_type(request: Request) -> str:
-    """The type that a request says that its body has, in lower case without parameters."""
+    """The type that a request states for its body, in lower case without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget, deadline_s: float) -> bytes:
-    """Read a body. The caller releases its bytes from the budget; after an error, that is done.
+    """Read a body. The caller releases its bytes from the budget; after an error, they are already released.
 
     Args:
         request: The request.
@@ -86,7 +86,7 @@ async def read_body(request: Request, limits: RequestLimits, budget: BodyBudget,
     Raises:
         BodyError: it is too long, too slow, empty, or encoded.
         BusyError: there is no memory for it.
-        ClientLeftError: the client went away before its end.
+        ClientLeftError: the client disconnected before its end.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise BodyError("must not be encoded", 415, expected="no Content-Encoding")
@@ -149,7 +149,7 @@ def images_of(
         The images, and whether they came as a list, so that the answer is one too.
 
     Raises:
-        BodyError: it is damaged, or of a type that is not known.
+        BodyError: it is damaged, or its type is not supported.
         InputError: it has other fields or too many images.
     """
     kind = media_type(request)

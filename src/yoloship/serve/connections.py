@@ -1,4 +1,4 @@
-"""Connections that cost little while nothing happens on them, and little to refuse a request on: `Connection`."""
+"""Connections that cost little while idle, and on which refusing a request costs little: `Connection`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_BYTES: Final = 64 << 10
 _MAX_UNREAD_BYTES: Final = 1 << 20
-"""Of a body. To stop and go on takes two system calls, in which other threads take the interpreter."""
+"""Unread bytes of a body. Pausing and resuming takes two system calls, in which other threads take the interpreter."""
 _RECEIVED_BYTES: Final = 1 << 20
-"""At once. A photo comes in one system call, and not in several."""
+"""Bytes received at once, so that a photo arrives in one system call instead of several."""
 _FIRST_BYTES: Final = 4 << 10
-"""That the parser gets, so that it gets little of the body of a request that is refused: it copies what it gets."""
+"""Bytes that the parser gets first. It copies them, so it should get little of the body of a refused request."""
 _MAX_WAITING: Final = 1000
-"""Requests of one connection that wait for the answer to its first. Each takes some kB and some microseconds."""
+"""Requests on one connection that wait for the answer to the first one. Each takes a few kB and a few microseconds."""
 _SIZES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Uvicorn's connection, with limits.
 
-    It ends if the head of a request, or a body that nobody reads, does not come in time, if a head is too long, if too
-    many requests wait for the answer to the first, or if the client does not take its answers.
+    It ends if the head of a request, or a body that nobody reads, does not arrive in time, if a head is too long, if
+    too many requests wait for the answer to the first, or if the client does not take its answers.
 
     Attributes:
         limits: Seconds for a head and for a body, and connections at the same time.
@@ -76,22 +76,22 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """More of an answer waits than the system takes: the client must take it in time."""
+        """The system's buffer is full: the client must now read the answer in time."""
         super().pause_writing()
         self._answer_timer = self.loop.call_later(self.limits.answer_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client took it."""
+        """The client has read it."""
         super().resume_writing()
         if self._answer_timer is not None:
             self._answer_timer.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it has room for whatever comes
-        """Where the loop puts what comes next. It calls `buffer_updated` before it reads for any other connection."""
+        """Where the loop puts the next bytes. It calls `buffer_updated` before it reads for any other connection."""
         return self.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what came. After an answer, it is the rest of its body or the next head, which must come in time too."""
+        """Take the bytes that arrived. After an answer, they are the rest of its body or the next head, both timed."""
         if self._timer is None and self._is_between() and not self.transport.is_closing():
             self._start_timer()
         self._may_refuse = True
@@ -108,7 +108,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
                 self.transport.abort()
 
     def _throw_away(self, nbytes: int) -> int:
-        """Take up to so many bytes of a refused body past the parser; how many they are."""
+        """Skip up to this many bytes of a refused body without parsing them, and return how many."""
         self._unset_keepalive_if_required()
         nbytes = min(nbytes, self._unwanted_bytes)
         self._unwanted_bytes -= nbytes
@@ -126,8 +126,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse the request, or begin with it.
 
-        What asks for another protocol gets its answer in this one, and no other after it. Only one request is refused
-        from its head in one turn of the loop: of thousands sent at once, the others wait as any request does.
+        A request for another protocol gets its answer in this one, and is the last to be answered. Only one request is
+        refused from its head in one turn of the loop: of thousands sent at once, the others wait as any request does.
         """
         if self.transport.is_closing():
             return  # what comes behind the last request is not for us
@@ -149,7 +149,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.cycle.keep_alive = False
 
     def _refuse(self, answer: Response) -> None:
-        """Answer at once, and throw the body away as it comes.
+        """Answer at once, and discard the body as it arrives.
 
         A client may send all of it before it reads, so the connection stays open until then, unless the client waits to
         be asked for the body.
@@ -168,7 +168,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._unwanted_bytes = int(sizes[b"content-length"]) if sizes.keys() == {b"content-length"} else 0
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body came. It is taken in this turn of the loop, so there is seldom a reason to read no more."""
+        """A part of a body arrived. It is taken in this turn of the loop, so reading seldom has to pause."""
         self._head_bytes = 0
         if self._is_between():
             self._unwanted_bytes = max(self._unwanted_bytes - len(body), 0)
@@ -217,7 +217,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads no more while whole requests wait, or each answer would let in more of them than it ends."""
+    """Stops reading while complete requests wait. Otherwise each answer would let in more of them than it finishes."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
@@ -255,7 +255,7 @@ class _JoinedWrites:
         self.flush()
 
     def close(self) -> None:
-        """Send what is held, and end, also if the client does not take it."""
+        """Send what is held, and end, even if the client does not read it."""
         if self.is_over:
             return
         self.flush()

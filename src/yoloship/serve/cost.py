@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MEMORY: Final = 0.98
-"""Of the weight of a run, what is left after the next one: about the last 50 runs count."""
+"""Share of a run's weight that is left after the next one, so about the last 50 runs count."""
 _ENOUGH: Final = 0.95
-"""Of the throughput of the largest batch, what the chosen batch must reach."""
+"""Share of the largest batch's throughput that the chosen batch must reach."""
 
 
 class RunCost:

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.uint8]
 
 _RUN_SHARE: Final = 0.25
-"""Of the deadline, what one run may take."""
+"""Share of the deadline that one run may take."""
 _LEAST_ROOM: Final = 32
 _FAILED_RUNS: Final = 3
-"""So many runs that fail one after the other are no accident: a GPU is lost, or the runtime is broken."""
+"""If this many runs fail in a row, a GPU is lost or the runtime is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ class Times:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the model says of one image.
+    """The model's answer for one image.
 
     Attributes:
         result: The result.
         times: What it took.
-        image: (height, width, 3) uint8 BGR, read only; None unless it was asked for.
+        image: (height, width, 3) uint8 BGR, read only; None unless it was requested.
     """
 
     result: Result
@@ -86,7 +86,7 @@ class Loaded:
     Attributes:
         detector: The detector.
         handover: Takes images to it.
-        cost: What its runs cost.
+        cost: The cost of its runs.
         since: When it was loaded, in seconds since the epoch.
         network: Runs the network alone, for tensors; made when it is first asked for.
     """
@@ -100,7 +100,7 @@ class Loaded:
     is_retired: bool = False
 
     def release(self) -> None:
-        """One user less; the last user of a retired detector closes it, in a thread."""
+        """Count one user fewer. The last user of a retired detector closes it, in a thread."""
         self.users -= 1
         self.close_if_unused()
 
@@ -131,7 +131,7 @@ class Workers:
         self.held = HeldImages()
 
     def close(self) -> None:
-        """End the threads; what they work on is finished first."""
+        """End the threads after they have finished their current work."""
         self.held.budget.close()
         self.writers.shutdown(cancel_futures=True)
         self.loader.shutdown(cancel_futures=True)
@@ -142,7 +142,7 @@ class ModelHost:
 
     Args:
         model: What to load.
-        limits: What requests may cost.
+        limits: The limits of requests.
         workers: Threads and memory, shared with the other models.
 
     Attributes:
@@ -183,7 +183,7 @@ class ModelHost:
 
     @property
     def batch(self) -> int:
-        """Images of a run under load, by what the last runs cost.
+        """Images per run under load, computed from the cost of the last runs.
 
         Raises:
             NotReadyError: the model is still being loaded.
@@ -193,7 +193,7 @@ class ModelHost:
 
     @property
     def rate(self) -> float:
-        """Images a second that the runs answer under load, by what the last ones cost.
+        """Images per second that the runs answer under load, computed from the cost of the last ones.
 
         Raises:
             NotReadyError: the model is still being loaded.
@@ -202,7 +202,7 @@ class ModelHost:
         return batch * loaded.detector.parallel_runs / max(loaded.cost.seconds(batch), 1e-9)
 
     def take(self, loaded: Loaded) -> None:
-        """Answer with this detector from now on. The one before is closed once its requests have their answers."""
+        """Answer with this detector from now on. The previous one is closed once its requests have their answers."""
         before, self._loaded = self._loaded, loaded
         self._failed_runs = 0
         runs, batch, limits = loaded.detector.parallel_runs, self.batch, self._limits
@@ -214,7 +214,7 @@ class ModelHost:
 
     @contextmanager
     def lease(self) -> Iterator[Loaded]:
-        """The detector that answers now, which is not closed before the end, also if the model is loaded again.
+        """The detector that answers now. It stays open until the end of the block, even if the model is loaded again.
 
         Raises:
             NotReadyError: it is still being loaded.
@@ -229,7 +229,7 @@ class ModelHost:
     async def infer(
         self, data: bytes, options: DetectOptions | None, deadline_s: float, *, keep_image: bool = False
     ) -> Answer:
-        """Find what is in one image. The caller has a permit of `admission`.
+        """Run the model on one image. The caller has a permit of `admission`.
 
         Args:
             data: An image file.
@@ -261,15 +261,15 @@ class ModelHost:
         return Answer(begun.result, Times(decode_s, queue_s, network_s, total_s, ran.images), begun.image)
 
     def note_run(self, *, is_lost: bool) -> None:
-        """Count a run that somebody else began; several in a row that lost their device make the model not ready."""
+        """Count a run that was started elsewhere. If several in a row lose their device, the model is not ready."""
         self._failed_runs = self._failed_runs + 1 if is_lost else 0
 
     async def call(self, work: Callable[[], Any]) -> Any:
-        """Do work of a request in a thread, such as writing its answer."""
+        """Do some work for a request in a thread, such as writing its answer."""
         return await asyncio.get_running_loop().run_in_executor(self._workers.writers, work)
 
     def _wait_s(self, images: int) -> float:
-        """Seconds until the last of so many images has its answer, if they all begin now."""
+        """Seconds until the last of this many images has its answer, if they all start now."""
         if self._loaded is None:
             return 1.0
         return images / self.rate

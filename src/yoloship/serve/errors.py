@@ -2,7 +2,7 @@
 
 ServeError             refusals of the server itself; each has a status of its own
 ├── NotFoundError      no such model or address
-├── MethodError        the address does not take this method
+├── MethodError        the address does not support this method
 ├── BusyError          no room: try again after some seconds
 ├── NotReadyError      a model is still being loaded
 ├── LateError          the deadline passed
@@ -34,8 +34,8 @@ class ServeError(YoloshipError):
     """A refusal of the server.
 
     Attributes:
-        status: Of the answer.
-        headers: Of the answer.
+        status: The HTTP status of the answer.
+        headers: Additional headers of the answer.
     """
 
     status = 400
@@ -49,7 +49,7 @@ class NotFoundError(ServeError):
 
 
 class MethodError(ServeError):
-    """The address does not take this method.
+    """The address does not support this method.
 
     Args:
         method: The method.
@@ -59,7 +59,7 @@ class MethodError(ServeError):
     status = 405
 
     def __init__(self, method: str, allowed: str) -> None:
-        super().__init__("is not answered here", subject=method, expected=allowed)
+        super().__init__("is not allowed here", subject=method, expected=allowed)
         self.headers = {"Allow": allowed}
 
 
@@ -67,7 +67,7 @@ class BusyError(ServeError):
     """There is no room for the request.
 
     Args:
-        problem: What is full.
+        problem: Why there is no room.
         retry_after_s: When there will be room, in whole seconds.
     """
 
@@ -113,14 +113,14 @@ class BodyError(ServeError):
 
 
 class KeyRefusedError(ServeError):
-    """There is no API key in the request, or a wrong one; RFC 6750 says how to send one."""
+    """The API key is missing or wrong; RFC 6750 says how to send one."""
 
     status = 401
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class FormError(ServeError):
-    """The answer cannot have the form that was asked for."""
+    """The answer is not available in the requested form."""
 
     status = 406
 
@@ -134,7 +134,7 @@ _STATUS: Final[Mapping[type[YoloshipError], int]] = MappingProxyType(
         YoloshipError: 500,  # a model or a device that fails is not the client's fault
     }
 )
-"""The status for an error of the library: that of its nearest class here."""
+"""Class of error → status. An error gets the status of its nearest class here."""
 
 
 def status_of(error: YoloshipError) -> int:
@@ -145,14 +145,14 @@ def status_of(error: YoloshipError) -> int:
 
 
 def error_body(kind: str, message: str, request_id: str) -> dict[str, Any]:
-    """The JSON of an answer that says what failed. It has no traceback, and nothing that could control a terminal."""
+    """The JSON of an error. It has no traceback, and nothing that could control a terminal."""
     return {"error": {"type": kind, "message": visible(message), "request_id": request_id}}
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of the calls that an error and its causes went through.
+    """Release the stack frames that an error and its causes hold.
 
-    They know the request's body, and often the error, so both would be kept until the garbage collector finds them.
+    They refer to the request's body, and often to the error, so both would stay until the garbage collector finds them.
     """
     left: list[BaseException | None] = [error]
     while left:

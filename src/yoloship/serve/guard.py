@@ -98,7 +98,7 @@ class Guard:
             self._note(scope, exchange, route, (scope.get("path_params") or {}).get("name"))
 
     def refusal(self, scope: Scope) -> Response | None:
-        """The answer to an image whose model has no room, from the head of the request; None if it may go on.
+        """The refusal of an image whose model has no room, from the head of the request; None if it may continue.
 
         The application would refuse it too. This takes a fraction of the time, and under overload most requests end
         here.
@@ -130,7 +130,7 @@ class Guard:
             host.admission.expect()
 
     def _new_id(self) -> str:
-        """An id that no other request has. To ask the system for each would let other threads in."""
+        """An id that no other request has. Asking the system for each would let other threads run."""
         return f"{self._first_id}{next(self._numbers):08x}"
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:

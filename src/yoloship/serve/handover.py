@@ -1,4 +1,4 @@
-"""Takes the images of requests to a detector, and what became of them back to the event loop: `Handover`."""
+"""Takes images from requests to a detector, and results and errors back to the event loop: `Handover`."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class HeldImages:
         self._lock = threading.Lock()
 
     def begin(self) -> int:
-        """Begin an image of the budget; its index there."""
+        """Start an image in the budget, and return its index there."""
         with self._lock:
             return next(self._indices)[0]
 
 
 class Begun:
-    """An image on its way. The detector tells it what became of it.
+    """An image that is being processed. The detector gives it its result or its error.
 
     Args:
         data: An image file.
@@ -99,11 +99,11 @@ class Begun:
         self.data, self.options, self.limits, self.keep_image = data, options, limits, keep_image
 
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody is waiting for it any more."""
         return self.is_dropped
 
     def set_running_or_notify_cancel(self) -> bool:
-        """A run takes it; False if nobody waits for it any more."""
+        """A run takes it; False if nobody is waiting for it any more."""
         self.is_running = not self.is_dropped
         if self.is_dropped:
             self.release()
@@ -115,12 +115,12 @@ class Begun:
         self._end()
 
     def set_exception(self, error: BaseException, /) -> None:
-        """Take what failed."""
+        """Take the error."""
         self.error = error
         self._end()
 
     def drop(self) -> None:
-        """Nobody waits for it any more."""
+        """Nobody is waiting for it any more."""
         self.is_dropped = True
         if self.is_handed and not self.is_running:
             self.release()
@@ -131,7 +131,7 @@ class Begun:
 
 
 class Handover:
-    """Threads that read images and hand them to one detector. What comes back wakes the event loop.
+    """Threads that read images and hand them to one detector. Results wake the event loop.
 
     Images that the GPU decodes are handed over together if they come quickly. The event loop is woken once for all
     results that came since it last looked, not for each.
@@ -161,7 +161,7 @@ class Handover:
             raise
 
     def close(self) -> None:
-        """End the threads. Nobody waits for an image any more."""
+        """End the threads. Nobody is waiting for an image any more."""
         self._readers.close(wait=True)
 
     def _settle(self, loop: asyncio.AbstractEventLoop, begun: Begun) -> None:
@@ -198,7 +198,7 @@ class Handover:
                 begun.opened = self._detector.opened(file, reserve)
             begun.opened_s = time.perf_counter()
             budget.release(index, begun.opened)
-        except BaseException as error:  # whoever waits for it gets it
+        except BaseException as error:  # raised where the image is awaited
             begun.set_exception(error)
 
     def _submit(self, read: Sequence[Begun]) -> None:
@@ -207,7 +207,7 @@ class Handover:
         for begun in read:
             opened, begun.opened = begun.opened, None
             if begun.is_dropped:
-                begun.set_exception(ClientLeftError("nobody waits for it"))
+                begun.set_exception(ClientLeftError("nobody is waiting for it"))
             elif opened is not None:
                 begun.is_handed = True
                 by_options.setdefault(begun.options, []).append((opened, begun))

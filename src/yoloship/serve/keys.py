@@ -53,7 +53,7 @@ class ApiKeys:
         return cls(tuple(key for _, key in keys))
 
     def accept(self, key: str) -> bool:
-        """Whether a key is one of these. It takes the same time whichever it is, and however much of it is right."""
+        """Whether a key is one of these. It takes the same time for every key, however much of it is right."""
         given = _digest(key)
         found = False
         for digest in self._digests:

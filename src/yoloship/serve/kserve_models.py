@@ -1,4 +1,4 @@
-"""What KServe's protocol says of a served model: its metadata, its configuration and its statistics.
+"""A served model as KServe's protocol describes it: its metadata, its configuration and its statistics.
 
 Source: KServe, Open Inference Protocol, version 2, "Model Metadata"; Triton, "Model Configuration Extension" and
 "Statistics Extension".
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yoloship.serve.kserve_network import Network
 
 VERSION: Final = "1"
-"""Of each model, the only version."""
+"""The only version of each model."""
 _DATATYPES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "bool": ("BOOL", "TYPE_BOOL"),
@@ -115,7 +115,7 @@ def config_of(name: str, network: Network, info: ModelInfo) -> dict[str, Any]:
 
 
 def client_metadata(info: ModelInfo, canvas_hw: tuple[int, int]) -> str:
-    """What Ultralytics' client reads of a model in ``parameters.metadata``: a Python literal."""
+    """What Ultralytics' client reads about a model in ``parameters.metadata``: a Python literal."""
     fields: dict[str, Any] = {
         "task": info.task,
         "stride": max(info.strides, default=1),

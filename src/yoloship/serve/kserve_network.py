@@ -49,7 +49,7 @@ class _Waiting:
     came_s: float
 
     def runs_with(self, other: _Waiting) -> bool:
-        """Whether both can be one run: only their batch differs."""
+        """Whether both can share a run: they differ only in their batch."""
         return all(array.shape[1:] == other.feeds[name].shape[1:] for name, array in self.feeds.items())
 
 
@@ -222,13 +222,13 @@ class Network(Closing):
         counts.total_s += now_s - one.came_s
 
     def close(self) -> None:
-        """Close what it has opened; the detector is not its own."""
+        """Close what it has opened. It does not own the detector."""
         if self._own is not None:
             self._own.close()
 
 
 def _known(error: BaseException) -> BaseException:
-    """An error of our own, also if the runtime raised one that nobody expected."""
+    """An error of ours, even if the runtime raised an unexpected one."""
     if isinstance(error, YoloshipError):
         return error
     made = SessionError(f"the run failed: {type(error).__name__}: {error}"[:300])

@@ -57,7 +57,7 @@ KSERVE_SCHEMAS: Final[Mapping[str, Any]] = {
     },
 }
 _LEFT_OUT: Final = frozenset({"406", "422", "502"})
-"""Statuses that only images have."""
+"""Statuses that only requests with images have."""
 
 
 def describe_kserve(

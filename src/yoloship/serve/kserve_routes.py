@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 _EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "statistics")
 _LIMITS: Final = replace(DEFAULT_LIMITS, head_bytes=256 << 10, texts=1000)
 _SMALL_BYTES: Final = 64 << 10
-"""JSON of this length is read and written in the thread of the event loop: that takes less than a millisecond."""
+"""JSON up to this length is read and written in the event loop's thread, in less than a millisecond."""
 _SMALL_ELEMENTS: Final = 2000
 
 
 async def live(_: Request) -> Response:
-    """The process lives."""
+    """Say that the process is alive."""
     return json_response({"live": True})
 
 

@@ -30,12 +30,12 @@ _SWITCH_S: Final = 0.0005
 """How long a thread may keep the interpreter. Answers are written by the event loop's thread, which would wait for 5 ms
 for each thread that decodes or suppresses."""
 _OBJECTS: Final = 10_000
-"""New objects that are kept until the garbage collector looks at them. Hundreds of requests under way are more than the
-700 of Python, so it would look at them again and again, for a fifth of the event loop's time."""
+"""New objects that are kept until the garbage collector looks at them. Hundreds of requests in progress hold more than
+the 700 of Python, so it would look at them again and again, for a fifth of the event loop's time."""
 _KEEP_ALIVE_S: Final = 30
 _BACKLOG: Final = 2048
 _ACCEPTED: Final = 16
-"""New connections in one turn of the event loop: asyncio takes as many as its backlog. Thousands that come at once
+"""New connections in one turn of the event loop: asyncio takes as many as its backlog. Thousands that arrive at once
 would hold up all others."""
 _OTHER_FILES: Final = 512
 """Files that are open besides connections: models, libraries, caches."""
@@ -69,7 +69,7 @@ def serve(
     started: Callable[[str], None],
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests under way. A second SIGINT ends at once.
+    """Serve until SIGTERM or SIGINT, then finish the requests in progress. A second SIGINT ends at once.
 
     Args:
         settings: What to serve.
@@ -118,7 +118,7 @@ def serve(
 
 @contextmanager
 def interpreter_for_answers() -> Iterator[None]:
-    """Let the interpreter pass quickly from thread to thread, and look for garbage seldom: requests leave little."""
+    """Switch quickly between threads, and collect garbage seldom, because requests leave little."""
     before, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_OBJECTS, *thresholds[1:])
@@ -130,7 +130,9 @@ def interpreter_for_answers() -> Iterator[None]:
 
 
 def allow_files(count: int) -> None:
-    """Let this process open so many files, as far as it may. Connections count too, and often only 1024 are allowed.
+    """Let this process open this many files, as far as the system allows.
+
+    Connections count too, and the system often allows only 1024 by default.
 
     Args:
         count: How many.
@@ -168,13 +170,13 @@ class Server(uvicorn.Server):
             sock.listen(_BACKLOG)  # again: asyncio has told the system its own number
 
     def capture_signals(self) -> Any:
-        """Let signals end the server. Uvicorn would raise them again afterwards, although it has done as they say."""
+        """Let signals end the server. Uvicorn would raise them again afterwards, although it has obeyed them."""
         return on_signals(self.handle_exit)
 
 
 @contextmanager
 def on_signals(act: Callable[[int, Any], object]) -> Iterator[None]:
-    """Do something, instead of what they do, on the signals that ask a process to end."""
+    """Handle the signals that ask a process to end with this function instead."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
     before = {number: signal.signal(number, act) for number in numbers}
     try:
@@ -185,10 +187,10 @@ def on_signals(act: Callable[[int, Any], object]) -> Iterator[None]:
 
 
 def bound_socket(listening: Listening) -> socket.socket:
-    """A socket that has the address, and does not listen yet.
+    """A socket that is bound to the address and does not listen yet.
 
     Raises:
-        OutputError: the address cannot be had.
+        OutputError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only for sockets that name their protocol. It would hold answers for 40 ms.

@@ -13,7 +13,7 @@ from yoloship.errors import visible
 LogForm = Literal["json", "text", "none"]
 _NAME: Final = "yoloship.serve"
 _OTHERS: Final = (("uvicorn.error", logging.WARNING), ("asyncio", logging.ERROR))
-"""Loggers of libraries, whose lines would otherwise have another form, and the least that is written of each."""
+"""Loggers of libraries, whose lines would otherwise have a different form, and the lowest level written from each."""
 
 
 class _JsonLines(logging.Formatter):
@@ -28,7 +28,7 @@ class _JsonLines(logging.Formatter):
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """One line of text, and below it the trace of a fault."""
+        """One line of text, followed by the traceback of an error."""
         line = f"{_time(record)} {record.levelname.lower()} {visible(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

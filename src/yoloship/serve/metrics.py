@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the folder where several processes keep their metrics, so that each has those of all."""
+"""The variable that names the folder where several processes keep their metrics, so that each can report all."""
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

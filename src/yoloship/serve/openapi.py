@@ -1,4 +1,4 @@
-"""The interface of the server as an OpenAPI 3.1 document, and as a page: both are made from the table of addresses."""
+"""The API of the server as an OpenAPI 3.1 document and as a page. Both are made from the table of addresses."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _error(text: str) -> dict[str, Any]:
 
 
 def docs_page(endpoints: Iterable[Endpoint]) -> str:
-    """The addresses as a page of HTML without scripts, which fetches nothing."""
+    """The addresses as an HTML page without scripts that loads nothing."""
     parts = []
     for one in endpoints:
         operation = _operation(one)

@@ -59,7 +59,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxy
 
 
 def options_of(query: Sequence[tuple[str, str]], detector: Detector[Any]) -> DetectOptions | None:
-    """What a request wants to keep; None if it says nothing.
+    """Which detections a request wants to keep; None if it does not say.
 
     Args:
         query: Names and values.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yoloship.serve.settings import ServedModel, ServeSettings
 
     Stamp = tuple[int, int, int, int]
-    """Device, inode, bytes and time of change of a file."""
+    """Device, inode, size and modification time of a file."""
 
 _MEASURED_RUNS: Final = 2
 _GREY: Final = 114
@@ -36,7 +36,7 @@ class ModelTable:
     """All models of a server, by name. It belongs to the thread of the event loop.
 
     Args:
-        settings: Which models, and what they may cost.
+        settings: Which models, and their limits.
         metrics: Counts loads.
         failed: Called with the error of a model that cannot be loaded when the server starts.
     """
@@ -79,7 +79,7 @@ class ModelTable:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def are_loaded(self) -> bool:
-        """Wait until all models were loaded for the first time, or one of them could not be; which of both it was."""
+        """Wait until all models have been loaded once, or one of them could not be. Whether all are ready."""
         await self._tried.wait()
         return self.is_ready
 
@@ -119,7 +119,7 @@ class ModelTable:
                     await self._load(host)
 
     async def _load(self, host: ModelHost) -> Exception | None:
-        """Load a model in a thread, and let it answer; if that fails, what answered before stays."""
+        """Load a model in a thread, and let it answer. If loading fails, the previous model stays."""
         try:
             loop = asyncio.get_running_loop()
             loaded = await loop.run_in_executor(self.workers.loader, load_warm, host.model, self.workers.held)
@@ -139,7 +139,7 @@ class ModelTable:
 
 
 def load_warm(model: ServedModel, held: HeldImages) -> Loaded:
-    """Load a model, run each of its batch sizes, and measure what they cost.
+    """Load a model, run each of its batch sizes, and measure their cost.
 
     Args:
         model: Which.
@@ -165,7 +165,7 @@ def load_warm(model: ServedModel, held: HeldImages) -> Loaded:
 
 
 def stamp_of(model: ServedModel) -> Stamp | None:
-    """What tells that a model's file was replaced; None if it is not there, or is the name of a release."""
+    """Changes if a model's file is replaced. None if there is no file, or it is the name of a release."""
     try:
         status = os.stat(model.source)  # noqa: PTH116 - the name of a release is no path
     except (OSError, ValueError):

@@ -56,7 +56,7 @@ class Endpoint:
 
 
 async def healthz(_: Request) -> Response:
-    """The process lives."""
+    """Say that the process is alive."""
     return json_response({"status": "alive"})
 
 
@@ -85,12 +85,12 @@ async def docs(_: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """The metrics for Prometheus, written in a thread: of several processes they are in many files."""
+    """The metrics for Prometheus, written in a thread, because those of several processes are in many files."""
     return Response(await asyncio.to_thread(state_of(request).metrics.text), media_type=CONTENT_TYPE)
 
 
 async def models(request: Request) -> Response:
-    """All models, and what one request may hold."""
+    """All models, and the limits of a request."""
     state = state_of(request)
     limits = state.settings.limits
     return json_response(
@@ -132,7 +132,7 @@ async def predict(request: Request) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a request wants of each of its images."""
+    """What a request wants for each of its images."""
 
     options: DetectOptions | None
     deadline_s: float
@@ -195,7 +195,7 @@ def _described_endpoints() -> list[Endpoint]:
 
 
 def _described(host: ModelHost) -> dict[str, Any]:
-    """What clients may know of a model."""
+    """What clients may know about a model."""
     if not host.is_loaded:
         return {"name": host.name, "ready": False}
     loaded = host.loaded

@@ -1,4 +1,4 @@
-"""What a server is asked to serve, and its limits: `ServeSettings`."""
+"""What a server serves, and its limits: `ServeSettings`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ServedModel:
         """``best.pt`` → the model ``best``; ``night=runs/best.pt`` → the model ``night``.
 
         Raises:
-            InputError: it cannot be named so.
+            InputError: the name is not allowed.
         """
         given, sign, source = text.partition("=")
         if not sign or Path(text).exists():
@@ -57,17 +57,17 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may cost, and all of them together.
+    """The limits of one request, and of all requests together.
 
     Attributes:
-        max_body_bytes: The longest body.
-        max_images: Most images of a request.
-        image: What one image may cost.
+        max_body_bytes: Maximum size of a body.
+        max_images: Maximum number of images in a request.
+        image: The limits of one image.
         body_timeout_s: Seconds for a whole body, from the first byte of the request.
         head_timeout_s: Seconds for the head of a request, from when the connection was made; and for TLS before it.
-        answer_timeout_s: Seconds for the client to take an answer.
+        answer_timeout_s: Seconds for the client to read an answer.
         deadline_s: Seconds until an answer, from the first byte of the request. A request may ask for less.
-        queue: Images that may wait or run, for each model; None takes what the model's speed asks for.
+        queue: Images that may wait or run, for each model; None chooses from the model's speed.
         max_connections: Connections at the same time.
         held_body_bytes: Bytes of all bodies in memory at the same time.
     """
@@ -90,11 +90,11 @@ class ServeSettings:
 
     Attributes:
         models: The models; each name once.
-        limits: What requests may cost.
-        keys: The API keys, one of which each request must have; None asks for none.
+        limits: The limits of requests.
+        keys: The API keys, one of which each request must have; None means that no key is needed.
         hosts: Host names that requests may be for; None takes any.
         addresses: The rules for addresses of images in requests; None allows no addresses.
-        watch_s: Seconds between looks at the files of the models; 0 never loads them again.
+        watch_s: Seconds between checks of the models' files; 0 never loads them again.
 
     Raises:
         InputError: there are no models, or two have the same name.

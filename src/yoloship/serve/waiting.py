@@ -1,4 +1,4 @@
-"""How long a request may take, and its end if nobody waits for it."""
+"""How long a request may take, and how it ends if nobody is waiting for it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def deadline_of(request: Request, longest_s: float) -> float:
 
 
 class _Ending:
-    """Ends what is inside by cancelling it, and raises an error of its own instead of the cancellation."""
+    """Ends the block by cancelling it, and raises an error of its own instead of the cancellation."""
 
     def __init__(self, error: YoloshipError) -> None:
         self._error = error
@@ -67,11 +67,11 @@ class _Ending:
 
 
 class until(_Ending):  # noqa: N801 - it reads like asyncio.timeout_at, which Python 3.10 does not have
-    """Ends what is inside when the time is over, as `asyncio.timeout_at` does.
+    """Ends the block when the time is over, as `asyncio.timeout_at` does.
 
     Args:
         deadline_s: By the event loop's clock.
-        error: What is raised then.
+        error: The error to raise then.
     """
 
     def __init__(self, deadline_s: float, error: YoloshipError) -> None:
@@ -91,10 +91,10 @@ class until(_Ending):  # noqa: N801 - it reads like asyncio.timeout_at, which Py
 
 
 class unless_client_leaves(_Ending):  # noqa: N801 - as `until`
-    """Ends what is inside if the client closes its connection, and raises `ClientLeftError`.
+    """Ends the block if the client closes its connection, and raises `ClientLeftError`.
 
     Args:
-        request: Of the client; its body has been read.
+        request: The client's request; its body has been read.
     """
 
     def __init__(self, request: Request) -> None:

@@ -14,7 +14,7 @@ def test_a_permit_takes_room_and_gives_it_back_also_after_an_error() -> None:
     admission = Admission(2, lambda images: 0.1 * images, "m")
     with admission.permit(2):
         assert admission.held == 2
-        with pytest.raises(BusyError, match="m: 2 images wait or run; try again in 1 s"), admission.permit():
+        with pytest.raises(BusyError, match="m: 2 images waiting or running; try again in 1 s"), admission.permit():
             pass
         assert admission.held == 2
     with pytest.raises(ValueError, match="x"), admission.permit():

@@ -94,7 +94,7 @@ def test_a_client_that_accepts_images_gets_an_annotated_one(server: InProcess, k
         ("POST", "/v1/models/dog/predict", {"content": PHOTO}, 404, "dog: there is no such model: expected cat"),
         ("GET", "/v1/models/..%2f..%2fetc%2fpasswd", {}, 404, "there is no such endpoint"),
         ("GET", "/nothing", {}, 404, "there is no such endpoint"),
-        ("PUT", "/healthz", {}, 405, "PUT: is not answered here: expected GET, HEAD"),
+        ("PUT", "/healthz", {}, 405, "PUT: is not allowed here: expected GET, HEAD"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_form(

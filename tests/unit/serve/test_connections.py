@@ -221,7 +221,7 @@ def test_an_image_without_room_is_refused_before_its_body_comes(full: tuple[int,
         assert fields["content-length"] == str(len(body))
         error = json.loads(body)["error"]
         assert (error["type"], error["request_id"]) == ("BusyError", "mine")
-        assert error["message"].startswith("cat: 1 images wait or run; try again in ")
+        assert error["message"].startswith("cat: 1 image waiting or running; try again in ")
         connection.sendall(PHOTO + LAST)
         assert heads(connection.recv(65_536)) == [b"200"]
 
@@ -306,7 +306,7 @@ def test_a_refusal_has_the_form_of_its_address_and_is_counted(full: tuple[int, S
     paths = ["/v2/models/cat/infer", "/v2/models/cat/versions/1/infer"]
     for path in paths:
         said = talk(port, refused_head(0, path=path) + LAST)
-        assert b'{"error": "cat: 1 images wait or run; try again in' in said
+        assert b'{"error": "cat: 1 image waiting or running; try again in' in said
     counts = app.state.server.metrics.text().decode()
     for route in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         assert f'requests_total{{model="cat",route="{route}",status="429"}} 1.0' in counts

@@ -295,7 +295,7 @@ def test_a_request_needs_room_before_it_waits(tmp_path: Path) -> None:
             answer = server.ask("POST", INFER, content=REQUEST.body, headers=REQUEST.headers)
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) >= 1
-            assert "images wait or run" in answer.json()["error"]
+            assert "waiting or running" in answer.json()["error"]
         answer = server.ask("POST", INFER, content=REQUEST.body, headers={**REQUEST.headers, "X-Request-Id": "me"})
         assert answer.status_code == 200
         assert answer.headers["x-request-id"] == "me"
