@@ -111,8 +111,10 @@ class PredictCommand(Command):
         return sections([one for one in shown if hidden.isdisjoint(one.opts)])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples with the name under which the command was called."""
-        epilog, self.epilog = self.epilog, (self.epilog or "").replace(f" {NAME} ", f" {ctx.info_name} ")
+        """Write the examples with the name under which the command was called, without those that it refuses."""
+        hidden, epilog = WITHOUT_EFFECT.get(ctx.info_name or "", frozenset()), self.epilog
+        lines = [line for line in (epilog or "").splitlines() if hidden.isdisjoint(line.split())]
+        self.epilog = "\n".join(lines).replace(f" {NAME} ", f" {ctx.info_name} ")
         super().format_epilog(ctx, formatter)
         self.epilog = epilog
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -568,3 +569,10 @@ def test_the_examples_of_the_help_have_the_name_that_was_called() -> None:
     helped = run("detect", "--help").out
     assert "yoloship detect best.pt photo.jpg" in helped
     assert "yoloship predict" not in helped.partition("Examples:")[2]
+
+
+def test_the_examples_of_the_help_have_only_options_that_the_help_lists() -> None:
+    helped = run("classify", "--help").out.partition("Examples:")
+    options = set(re.findall(r"--[a-z-]+", helped[2]))
+    assert "--csv" in options
+    assert options <= set(re.findall(r"--[a-z-]+", helped[0]))
