@@ -116,7 +116,7 @@ def size_of(image: npt.NDArray[Any], subject: str, image_hw: tuple[int, int] | N
 
     Args:
         image: (height, width) or (height, width, channels), any dtype.
-        subject: Who asks, for messages.
+        subject: The name of the caller, for messages.
         image_hw: The size that it must have; None allows any.
 
     Raises:

@@ -119,7 +119,7 @@ def draw_labels(
     labels: Sequence[tuple[str, Color, tuple[float, float]]],
     line_width_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw labels that do not lie on each other.
+    """Draw labels that do not overlap.
 
     Args:
         canvas: (height, width, 3) uint8 BGR; it is written to.
@@ -148,7 +148,7 @@ def as_canvas(
 
     Args:
         image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
-        subject: Who draws, for messages.
+        subject: The name of the caller, for messages.
         image_hw: (height, width) of the image that the result is of.
         line_width_px: The line width to draw with, to be checked; None is always right.
 

@@ -37,7 +37,7 @@ class MaskRule:
 
     @property
     def limit(self) -> float:
-        """What a pixel of the mask is above."""
+        """The value that a pixel of the mask must exceed."""
         return 0.5 if self.squashes else 0.0
 
 
@@ -56,7 +56,7 @@ def rule_of(version: object) -> str:
     """The name of the rule that a version of Ultralytics has: ``8.3.63`` has ``ultralytics-8.2.43``.
 
     Args:
-        version: As a checkpoint or the metadata of a graph has it; what is not a version has the newest rule.
+        version: As in a checkpoint or the metadata of a graph. Anything that is not a version gets the newest rule.
     """
     numbers = version_of(version)
     if numbers is None:

@@ -1,7 +1,7 @@
 """The masks of the objects in one image, `Masks`.
 
-A mask is kept as the bits of its bounding window only, at the resolution at which it was computed. What is large, such
-as a whole mask in source pixels, is made when somebody asks for it.
+A mask is kept as the bits of its bounding window only, at the resolution at which it was computed. Anything large, such
+as a whole mask in source pixels, is computed when it is asked for.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MaskWindow:
 
     @classmethod
     def of(cls, mask: Mask, left: int = 0, top: int = 0) -> MaskWindow:
-        """Make a window of its pixels.
+        """Make a window from its pixels.
 
         Args:
             mask: (h, w) bool; read only.

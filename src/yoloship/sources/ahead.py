@@ -1,4 +1,4 @@
-"""Runs an iterator in a thread of its own, a few items ahead of whoever takes them."""
+"""Runs an iterator in its own thread, a few items ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
     """Give the items of an iterator that runs in another thread.
 
-    The thread lives from the first item to the last, or until this iterator is closed. What the other iterator raises
-    is raised here, after the items before it.
+    The thread lives from the first item to the last, or until this iterator is closed. An exception of the other
+    iterator is raised here, after the items before it.
 
     Args:
         make: Makes the iterator, in that thread. It is given a function that says whether nobody wants any more items;

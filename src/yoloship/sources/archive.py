@@ -56,8 +56,8 @@ class Archives(Source):
 
     Args:
         paths: The archives.
-        tables: By path, what the zip archives among them say before the run.
-        limits: What an archive may cost.
+        tables: By path, the tables of the zip archives among them, read before the run.
+        limits: The limits of an archive.
     """
 
     help = "Images inside zip and tar archives (also .tar.gz, .tar.bz2 and .tar.xz), which are not unpacked."
@@ -97,7 +97,7 @@ class Archives(Source):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What is skipped in zip archives."""
+        """The entries of zip archives that are skipped."""
         return [table.note for table in self._tables.values() if table.note is not None]
 
     def __iter__(self) -> Iterator[Frame]:

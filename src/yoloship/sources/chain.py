@@ -83,7 +83,7 @@ class Chain(Source):
 
     @property
     def live_streams(self) -> int | None:
-        """Of the live part that has most, since one is read after the other; None if one does not know."""
+        """The streams of the live part that has most, as parts are read one by one; None if a part does not know."""
         known = [part.live_streams for part in self._parts if part.is_live]
         return None if None in known else max(filter(None, known), default=0)
 
@@ -105,7 +105,7 @@ class Chain(Source):
 
     @property
     def count(self) -> int | None:
-        """The frames of all parts, also of those that are passed over; None unless each part knows its own."""
+        """The frames of all parts, including skipped ones; None unless each part knows its own."""
         if (files := self.files) is not None:
             return len(files)
         counts = [part.count for part in self._parts]
@@ -113,7 +113,7 @@ class Chain(Source):
 
     @property
     def notes(self) -> Sequence[str]:
-        """The lines of all parts."""
+        """The notes of all parts."""
         return [note for part in self._parts for note in part.notes]
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class Chain(Source):
 
 
 def each_once(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Pass over images and videos that come a second time, from another source of one run.
+    """Skip images and videos that appear a second time, from another source of the same run.
 
     Results and files have the name of a frame, and a run that goes on after a stop knows by it what is done. So no two
     frames may have one. Only hashes of the names of images are kept, and the names of videos.

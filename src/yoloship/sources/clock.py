@@ -16,7 +16,7 @@ _FALLBACK: Final = Fraction(1, 25)
 class Clock:
     """Turns presentation times into seconds since the first frame.
 
-    A time that goes far back, as at the joint of two recordings, continues after the frame before it. One that goes a
+    A time that jumps far back, as where two recordings join, continues after the previous frame. One that goes a
     little back is that of a late frame, which gets the time of the frame before it. A frame without a time comes one
     frame after the frame before it.
 

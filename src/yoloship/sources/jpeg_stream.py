@@ -25,12 +25,12 @@ _END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def split_jpegs(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Give the bytes of each image, as soon as it is whole.
+    """Give the bytes of each image as soon as it is complete.
 
-    A damaged image is given too, up to the next one: decoding it says what is wrong. So is one that the end cuts.
+    A damaged image is given too, up to the next one, and so is one that is cut off: decoding it reports the error.
 
     Args:
-        read: Gives up to so many bytes, and none at the end.
+        read: Gives up to this many bytes, and none at the end.
 
     Raises:
         ImageError: an image, or what lies between two, is too long.
@@ -71,7 +71,7 @@ class _Follower:
         self._in_scan = self._is_damaged = False
 
     def end(self) -> int | None:
-        """Where the image ends; None if that is not in the buffer yet."""
+        """Where the image ends; None if its end is not in the buffer yet."""
         held = self._held
         while True:
             if self._is_damaged:  # up to the next image

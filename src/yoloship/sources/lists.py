@@ -1,4 +1,4 @@
-"""Lists of sources in a text file, one a line: `SourceList`.
+"""Lists of sources in a text file, one per line: `SourceList`.
 
 A line is what the command line takes: an image, a pattern, a folder, a video, an archive, an address, a camera. Empty
 lines and lines that begin with ``#`` are left out. Only names are kept in memory, so a list may have millions of lines.
@@ -141,7 +141,7 @@ class SourceList(Source):
 
     @property
     def names(self) -> Sequence[str]:
-        """What its lines name, each once, with paths that can be opened."""
+        """The sources that its lines name, each once, with paths that can be opened."""
         return self._names
 
     @property
@@ -151,7 +151,7 @@ class SourceList(Source):
 
     @property
     def inputs(self) -> Sequence[Path]:
-        """The lists, and the files that their lines stand for; folders and patterns are looked into for it."""
+        """The lists, and the files that their lines stand for, including those in folders and patterns."""
         found = [Path(name) for name in (*self._lists, *self._names) if self._others.get(name) not in _NO_FILES]
         for name in (name for name, kind in self._others.items() if kind == IMAGES):
             with suppress(YoloshipError), open_source([name], self._options) as source:  # the run says what is wrong
@@ -160,7 +160,7 @@ class SourceList(Source):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Which of two files of one name is taken, and how many lines are left out."""
+        """Which of two files with the same name is used, and how many lines are left out."""
         return self._notes
 
     @property

@@ -32,7 +32,7 @@ class Member:
 
 
 def safe_path(name: str) -> str:
-    r"""The path of a member as a plain one: ``b/c.jpg`` for ``../b/./c.jpg``, ``/b/c.jpg`` and ``C:\b\c.jpg``."""
+    r"""The plain path of a member: ``b/c.jpg`` for ``../b/./c.jpg``, ``/b/c.jpg`` and ``C:\b\c.jpg``."""
     plain = name.partition("\0")[0].replace("\\", "/")
     parts = plain[2 if _DRIVE.match(plain) else 0 :].split("/")
     return "/".join(part for part in parts if part not in {"", ".", ".."})

@@ -1,7 +1,7 @@
 """Decodes a video with OpenCV, for installations without PyAV: `OpencvVideo`.
 
-OpenCV tells nothing of a damaged frame, and has no sound. It opens files by name, so only files whose content is that
-of a video are given to it: a playlist, which would lead elsewhere, is text.
+OpenCV does not report damaged frames, and gives no sound. It opens files by name, so only files whose content is that
+of a video are given to it: a playlist, which would refer to other files, is text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OpencvVideo:
 
     Args:
         path: The file.
-        limits: The largest frame to take.
+        limits: The largest allowed frame.
 
     Raises:
         InputError: it is not a video.

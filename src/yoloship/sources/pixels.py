@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Converter:
-    """Converts the frames of one video, and turns them as its display matrix says.
+    """Converts the frames of one video, and rotates them according to its display matrix.
 
     Args:
-        limits: The largest frame to take.
+        limits: The largest allowed frame.
     """
 
     def __init__(self, limits: ImageLimits = DEFAULT_LIMITS) -> None:
@@ -43,7 +43,7 @@ class Converter:
             (height, width, 3) uint8 BGR, read only, in memory of its own.
 
         Raises:
-            ImageError: the frame is too large, or is turned by something else than quarters.
+            ImageError: the frame is too large, or its rotation is not a whole number of quarter turns.
         """
         check_size(frame.width, frame.height, self._limits)
         # Bicubic concerns chroma only, because the size stays: it is what OpenCV asks for, so that pixels are equal.
@@ -60,7 +60,7 @@ class Converter:
         """(height, width) of the image that a frame becomes.
 
         Raises:
-            ImageError: the frame is turned by something else than quarters.
+            ImageError: the rotation is not a whole number of quarter turns.
         """
         matrix = self.matrix(frame)
         return (frame.width, frame.height) if matrix is not None and matrix[0] == 0 else (frame.height, frame.width)
@@ -68,7 +68,7 @@ class Converter:
     def matrix(self, frame: Any) -> tuple[int, int, int, int] | None:
         """The `display_matrix` of a frame, which is read from the first frame of each rotation only.
 
-        A frame whose side data was looked at refers to itself, so that its memory is not free before the garbage
+        A frame whose side data was read refers to itself, so its memory is not freed before the garbage
         collector runs: after hundreds of frames.
         """
         rotation = frame.rotation
@@ -126,7 +126,7 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
 
 def turned(image: Image, matrix: tuple[int, int, int, int]) -> Image:
-    """A view of an image, turned and mirrored as `display_matrix` says."""
+    """A view of an image, rotated and mirrored according to `display_matrix`."""
     a, b, c, d = matrix
     upright = image.swapaxes(0, 1) if a == 0 else image
     return upright[:: -1 if min(b, d) < 0 else 1, :: -1 if min(a, c) < 0 else 1]

@@ -1,4 +1,4 @@
-"""Decodes a video with PyAV: the frames with the times that the file gives them, and what is wrong with them.
+"""Decodes a video with PyAV: the frames with the times that the file gives them, and their errors.
 
 A file is opened by Python and handed to FFmpeg as bytes. So no name is taken for an address or a pattern, and a file
 that refers to others, as a playlist does, cannot have them opened. Containers are a closed table.
@@ -48,8 +48,8 @@ class PyavVideo:
         file: Where the bytes come from; it may lack `seek`. The caller closes it.
         name: What to call the video.
         path: Its file; None if it is not a file.
-        limits: The largest frame to take.
-        threads: Of the decoder.
+        limits: The largest allowed frame.
+        threads: Threads of the decoder.
 
     Raises:
         InputError: it is not a video, has no frames, or its container or codec is not taken.
@@ -104,7 +104,7 @@ class PyavVideo:
         Args:
             path: The file.
             resources: Closes it, and the video.
-            limits: The largest frame to take.
+            limits: The largest allowed frame.
 
         Raises:
             InputError: see the class; or the file cannot be read.
@@ -267,7 +267,7 @@ def open_container(av: Any, file: BinaryIO, limits: ImageLimits = DEFAULT_LIMITS
     Args:
         av: PyAV.
         file: Where the bytes come from; it may lack `seek`. The caller closes it.
-        limits: The largest frame to take.
+        limits: The largest allowed frame.
 
     Returns:
         The `av.InputContainer`; the caller closes it.

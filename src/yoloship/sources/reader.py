@@ -1,4 +1,4 @@
-"""What reads one video: `VideoReader`, and `Decoded`, which it gives for each frame."""
+"""Reads one video: `VideoReader`, which gives a `Decoded` for each frame."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class VideoReader(Protocol):
     stream: Stream
 
     def frames(self, is_wanted: Callable[[int], bool]) -> Iterator[Decoded]:
-        """Decode the frames, in the order in which they are shown. What is wrong with one is in its `error`.
+        """Decode the frames, in the order in which they are shown. The error of a frame is in its `error`.
 
         Args:
             is_wanted: Given a frame's place, from 0, says whether its image is needed.

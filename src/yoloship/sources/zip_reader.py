@@ -42,7 +42,7 @@ def open_zip(file: IO[bytes], limits: ArchiveLimits) -> Iterator[zipfile.ZipFile
 
     Args:
         file: Open for reading, and seekable.
-        limits: What an archive may cost.
+        limits: The limits of an archive.
 
     Raises:
         TableMissingError: there is no table that can be read.
