@@ -229,8 +229,10 @@ def cameras(setting: Setting) -> None:
             count, is_done = _cameras.search(
                 probe, lambda load: load.is_carried(complete=True), min(most, first), most
             )  # fmt: skip
+            is_known = count > 0 or is_done  # else no number was tried
             setting.row(
-                f"cameras at 30/s, p99 ≤ 50 ms, {how}", count, "cameras", at_least=1 if way == "auto" else None,
+                f"cameras at 30/s, p99 ≤ 50 ms, {how}", count, "cameras",
+                at_least=1 if way == "auto" and is_known else None,
                 search="to its end" if is_done else "its time was over",
                 since_sent=max((n for n, load in known.items() if load.is_carried(complete=False)), default=0),
             )  # fmt: skip
