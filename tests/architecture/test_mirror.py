@@ -49,7 +49,7 @@ def test_every_module_has_a_test_file() -> None:
 def test_the_house_stays_easy_to_walk_through() -> None:
     """The bounds may fall; whoever must raise one says why."""
     files = sorted(SOURCE.rglob("*.py"))
-    assert len(files) <= 476  # batches over machines, streams of batches; and parts of four files of 490 to 590 lines
+    assert len(files) <= 477  # batches over machines, streams of batches, a server's priorities; parts of four files
     long = [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 600]
     assert long == []
     names = Counter(path.name for path in files if path.name != "__init__.py")

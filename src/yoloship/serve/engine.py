@@ -19,7 +19,8 @@ from yoloship._util.cores import usable_cores
 from yoloship.errors import CudaError, SessionError
 from yoloship.serve.admission import Admission
 from yoloship.serve.errors import LateError, NotReadyError
-from yoloship.serve.handover import Begun, HeldImages, step_back
+from yoloship.serve.handover import Begun, HeldImages
+from yoloship.serve.priority import step_back
 from yoloship.serve.waiting import until
 
 if TYPE_CHECKING:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import sys
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from yoloship._util.cores import usable_cores
 from yoloship.detect.readers import Readers
 from yoloship.detect.stream import ImageBudget
 from yoloship.serve.errors import ClientLeftError
+from yoloship.serve.priority import step_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,22 +29,6 @@ if TYPE_CHECKING:
     from yoloship.images import ImageLimits
 
     Image = npt.NDArray[np.uint8]
-
-_NICER: Final = 10
-"""Steps of `nice`. With 5, one refusal in 100 of a full server took over 6.1 ms, with 10 over 5.0, and with 19 over
-4.9; but then any other program of the same user would leave it hardly any time."""
-
-
-def step_back() -> None:
-    """Lower the priority of this thread and of the threads that it starts, where each thread has its own: on Linux.
-
-    Threads that compute keep all cores busy. Without this, the event loop would often wait for one of them to use up
-    its time, before it can take a request, or refuse it.
-    """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with suppress(OSError):  # a sandbox may forbid it, and it only helps
-            os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + _NICER, 19))
 
 
 class HeldImages:
