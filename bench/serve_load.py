@@ -310,7 +310,7 @@ def loads(port: int, path: str, bodies: Sequence[bytes], options: argparse.Names
     """As much as goes through, one request at a time, 70 % of what goes through, and as much as goes through again."""
     seconds, found = options.seconds, {}
     with closing(Client(port, path, bodies)) as client:
-        closed(client, options.clients, for_seconds(1))  # the first requests of a process are slower
+        closed(client, options.clients, for_seconds(1 if options.device == "cpu" else 3))  # the first ones are slower
         found["full"] = closed(client, options.clients, for_seconds(seconds))
     rate = 0.7 * found["full"].count(200) / found["full"].seconds
     with closing(Client(port, path, bodies)) as client:
