@@ -85,8 +85,8 @@ export class Controls {
     byId("iou-field").hidden = !free;
     this.iou.placeholder = free?.thresholds.iou ?? "";
     byId("asked").textContent = parts.length === 2 && words(parts[0]) !== words(parts[1])
-      ? `Asked for: ${parts.map(part => `${words(part)} (${part.name})`).join("; ")}.`
-      : parts.length ? `Asked for: ${words(parts[0])}.` : "A classification model gives its five best classes.";
+      ? `Requested from the server: ${parts.map(part => `${words(part)} (${part.name})`).join("; ")}.`
+      : parts.length ? `Requested from the server: ${words(parts[0])}.` : "A classification model gives its five best classes.";
     byId("draw-masks-field").hidden = !models.some(model => model.task === "segment");
     byId("draw-keypoints-field").hidden = !models.some(model => model.task === "pose");
     byId("draw-boxes-field").hidden = !objects.length;

@@ -114,7 +114,7 @@ def test_the_table_and_the_picture_show_the_servers_record(page: Page, address: 
     assert page.inner_text("#status") == "photo.png: 3 objects: 2 cat, 1 dog."
     assert page.get_attribute(".overlay", "aria-label") == "photo.png: 3 objects: 2 cat, 1 dog"
     assert re.fullmatch(r"photo.png · 64 × 64 · [\d.]+ (bytes|kB), sent as it is", page.inner_text("#sent"))
-    assert page.inner_text("#asked") == "Asked for: scores above 0.05, at most 300 objects."
+    assert page.inner_text("#asked") == "Requested from the server: scores above 0.05, at most 300 objects."
     times = dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True))
     assert list(times) == ["decoding", "waiting", "model", "transfer and JSON", "answer after"]
     milliseconds = [float(text.removesuffix(" ms").replace(",", "")) for text in times.values()]
