@@ -32,7 +32,6 @@ import json
 import os
 import platform
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -50,6 +49,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from _open_loop import Answered, Client, Tally, closed, for_seconds, load, percentile, perfect
+
+from yoloship.serve.listening import allow_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -475,10 +476,7 @@ def reload(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(files, min(most, 16384)), most)
-    )  # each waiting request has a connection
+    allow_files(16_384)  # each request that waits has a connection
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = {"speed": speed, "soak": soak, "kill": kill, "reload": reload}
     parser.add_argument("mode", choices=modes)
